@@ -1,0 +1,150 @@
+//! Posix signals: caught into a pipe that a loop can wait for, or caught and forgotten.
+//!
+//! The handlers are set with sigaction(2) and replace whatever the language runtime had installed: who decides what
+//! an interrupt means is the server's process tree, not the interpreter in one of its processes. A handler, unlike
+//! `SIG_IGN`, is not inherited by the programs an application starts.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rustix::pipe::PipeFlags;
+
+/// The posix signals the server gives a meaning to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PosixSignal {
+    /// `SIGHUP`.
+    Hangup,
+    /// `SIGINT`.
+    Interrupt,
+    /// `SIGQUIT`.
+    Quit,
+    /// `SIGTERM`.
+    Terminate,
+    /// `SIGCHLD`.
+    Child,
+}
+
+impl PosixSignal {
+    const ALL: [Self; 5] = [Self::Hangup, Self::Interrupt, Self::Quit, Self::Terminate, Self::Child];
+
+    fn number(self) -> libc::c_int {
+        match self {
+            Self::Hangup => libc::SIGHUP,
+            Self::Interrupt => libc::SIGINT,
+            Self::Quit => libc::SIGQUIT,
+            Self::Terminate => libc::SIGTERM,
+            Self::Child => libc::SIGCHLD,
+        }
+    }
+
+    fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|signal| signal.number() == libc::c_int::from(number))
+    }
+}
+
+/// The write end the handler uses, -1 while there is none. Never closed once set: a handler may be about to use it.
+static PIPE: AtomicI32 = AtomicI32::new(-1);
+
+/// The read end of the pipe that caught signals arrive through.
+#[derive(Debug)]
+pub struct SignalPipe {
+    read_end: OwnedFd,
+}
+
+impl SignalPipe {
+    /// Catches `signals` from now on. A second pipe in the same process (after a fork) takes over from the first.
+    pub fn catch(signals: &[PosixSignal]) -> io::Result<Self> {
+        let (read_end, write_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        PIPE.store(write_end.into_raw_fd(), Ordering::SeqCst);
+        for signal in signals {
+            set_handler(*signal, write_to_pipe)?;
+        }
+        Ok(Self { read_end })
+    }
+
+    /// The signals caught since the last call, in order. A full pipe (65,536 unread signals) drops the rest.
+    pub fn take(&self) -> Vec<PosixSignal> {
+        let mut taken = Vec::new();
+        let mut bytes = [0; 64];
+        while let Ok(n @ 1..) = rustix::io::read(&self.read_end, &mut bytes) {
+            taken.extend(bytes[..n].iter().filter_map(|number| PosixSignal::from_number(*number)));
+        }
+        taken
+    }
+}
+
+impl AsFd for SignalPipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.read_end.as_fd()
+    }
+}
+
+/// Catches `signals` and does nothing: the process survives them, and the programs it starts have the default.
+pub fn catch_and_forget(signals: &[PosixSignal]) -> io::Result<()> {
+    signals.iter().try_for_each(|signal| set_handler(*signal, forget))
+}
+
+/// Writes to a closed pipe or socket fail with an error instead of ending the process.
+pub fn ignore_broken_pipes() {
+    // SAFETY: `SIG_IGN` is a valid disposition for `SIGPIPE`; no handler code is involved.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+extern "C" fn forget(_number: libc::c_int) {}
+
+extern "C" fn write_to_pipe(number: libc::c_int) {
+    let fd = PIPE.load(Ordering::SeqCst);
+    let byte = number.to_ne_bytes();
+    let byte = if cfg!(target_endian = "little") { byte[0] } else { byte[3] };
+    // SAFETY: returns the address of this thread's errno.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the address is valid for the life of the thread.
+    let before = unsafe { errno.read() };
+    // SAFETY: write(2) is async-signal-safe, the buffer is one live byte; a closed or full pipe is an error we ignore.
+    unsafe { libc::write(fd, (&raw const byte).cast(), 1) };
+    // SAFETY: as for the read; the interrupted code must find its errno unchanged.
+    unsafe { errno.write(before) };
+}
+
+fn set_handler(signal: PosixSignal, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    let action_ptr = action.as_mut_ptr();
+    // SAFETY: the pointer is to a live local; all-zero bytes are a valid `sigaction` (integers, null pointers).
+    let action = unsafe { &mut *action_ptr };
+    action.sa_sigaction = handler as *const () as libc::sighandler_t;
+    // SA_ONSTACK: signals may arrive while a coroutine's small stack is in use.
+    action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+    // SAFETY: the pointer is to a live local.
+    unsafe { libc::sigemptyset(&raw mut action.sa_mask) };
+    // SAFETY: the action is initialised, and both handlers only do what is allowed in one (see them).
+    if unsafe { libc::sigaction(signal.number(), action, std::ptr::null_mut()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::wait_readable;
+
+    #[test]
+    fn a_caught_signal_arrives_through_the_pipe() {
+        let pipe = SignalPipe::catch(&[PosixSignal::Hangup]).unwrap();
+        assert_eq!(pipe.take(), []);
+        // SAFETY: sends a signal that is caught to this process.
+        unsafe { libc::raise(libc::SIGHUP) };
+        assert_eq!(wait_readable(&[pipe.as_fd()], Some(5000)).unwrap(), [true]);
+        assert_eq!(pipe.take(), [PosixSignal::Hangup]);
+        assert_eq!(pipe.take(), []);
+    }
+
+    #[test]
+    fn a_forgotten_signal_is_survived() {
+        catch_and_forget(&[PosixSignal::Quit]).unwrap();
+        // SAFETY: sends a signal that is caught to this process.
+        assert_eq!(unsafe { libc::raise(libc::SIGQUIT) }, 0);
+    }
+}
