@@ -1,1 +1,19 @@
-//! placeholder
+//! The protocols of greenloom as machines without I/O: bytes in, events out.
+//!
+//! This crate owns what bytes on a connection mean: HTTP/1.1 heads, bodies and responses ([`http1`]) and the
+//! uwsgi packet ([`uwsgi`]). It has no socket, no clock and no file: the caller reads, measures time and
+//! writes. No input panics it, and no call allocates once the caller's buffers have grown to their usual size.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+#[doc(hidden)]
+pub mod fuzz_entry;
+pub mod http1;
+mod span;
+pub mod text;
+pub mod uwsgi;
+
+pub use span::Span;

@@ -1,0 +1,177 @@
+//! Entries for fuzzing: each takes any bytes, drives one machine with them, and panics when a promise of this
+//! crate is broken. No part of the public interface; `fuzz/` and the replay of its corpus call them.
+
+use alloc::vec::Vec;
+
+use crate::Span;
+use crate::http1::body::{BodyError, ChunkEvent, ChunkedDecoder};
+use crate::http1::head::{Field, Framing, Head, Limits, Parsed, Version, percent_decode, variable_name};
+use crate::http1::response::{self, BodyMode, Exchange};
+use crate::uwsgi;
+
+/// Bounds as a server would set them, small enough for a fuzzer to reach.
+const LIMITS: Limits = Limits { head_bytes: 2048, fields: 32 };
+
+/// A head means the same in whatever pieces it arrives, and all its spans lie inside it.
+pub fn fuzz_head(data: &[u8]) {
+    let mut whole = Head::default();
+    let result = whole.parse(data, &LIMITS);
+    let mut decided_at = None;
+    let mut head = Head::default();
+    for end in 0..=data.len().min(LIMITS.head_bytes + 2) {
+        let part = head.parse(&data[..end], &LIMITS);
+        match (part, decided_at) {
+            (Ok(Parsed::Partial), None) => {}
+            (Ok(Parsed::Partial), Some(at)) => panic!("decided at {at}, undecided at {end}"),
+            _ => {
+                if decided_at.is_none() && !Head::may_decide(&data[..end], end.saturating_sub(1), &LIMITS) {
+                    assert!(!data[..end].contains(&b'\n'), "decided without a new line at {end}");
+                }
+                assert_eq!(part, result, "the first {end} bytes against all {}", data.len());
+                if part == Ok(Parsed::Complete) {
+                    assert_eq!(head, whole);
+                }
+                decided_at.get_or_insert(end);
+            }
+        }
+    }
+    match result {
+        Ok(Parsed::Complete) => check_head(&whole, data),
+        Ok(Parsed::Partial) => assert!(data.len() < LIMITS.head_bytes, "the head can no longer fit"),
+        Err(error) => assert!(error.status() >= 400, "{error}"),
+    }
+}
+
+fn check_head(head: &Head, data: &[u8]) {
+    assert!(head.len <= data.len().min(LIMITS.head_bytes));
+    assert!(data[..head.len].ends_with(b"\r\n\r\n"));
+    assert!(head.fields.len() <= LIMITS.fields);
+    let lies_inside = |span: Span| span.start <= span.end && span.end as usize <= head.len;
+    let spans = [head.method, head.target, head.path, head.query, head.host];
+    assert!(spans.into_iter().all(lies_inside));
+    assert!(!head.method.is_empty() && !head.path.is_empty());
+    assert_eq!(head.path_is_plain, !head.path.of(data).contains(&b'%'));
+    let mut out = Vec::new();
+    percent_decode(head.path.of(data), &mut out);
+    assert!(out.len() <= head.path.len());
+    let mut repeats = false;
+    for (index, Field { name, value }) in head.fields.iter().enumerate() {
+        assert!(lies_inside(*name) && lies_inside(*value) && !name.is_empty());
+        let bytes = value.of(data);
+        assert!(!bytes.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n')));
+        repeats |= head.fields[..index].iter().any(|f| f.name.of(data).eq_ignore_ascii_case(name.of(data)));
+        out.clear();
+        variable_name(name.of(data), &mut out);
+        assert!(out.iter().all(|byte| !byte.is_ascii_lowercase() && *byte != b'-'));
+    }
+    assert_eq!(head.repeats, repeats);
+    if head.version == Version::Http10 {
+        assert!(head.framing != Framing::Chunked && !head.expect_continue && !head.upgrade);
+    }
+}
+
+/// A chunked body means the same in whatever pieces it arrives, and asking for more consumes everything.
+pub fn fuzz_chunked(data: &[u8]) {
+    let at_once = decode(data, data.len());
+    for step in [1, 2, 3, 7, 64] {
+        assert_eq!(decode(data, step), at_once, "pieces of {step} bytes");
+    }
+}
+
+/// The body, and where it ended.
+fn decode(data: &[u8], step: usize) -> Result<(Vec<u8>, Option<usize>), BodyError> {
+    let mut decoder = ChunkedDecoder::default();
+    let (mut body, mut consumed, mut arrived) = (Vec::new(), 0, 0);
+    loop {
+        let input = &data[consumed..arrived];
+        let (used, event) = decoder.next(input)?;
+        assert!(used <= input.len());
+        match event {
+            ChunkEvent::Data(range) => {
+                assert!(range.end == used && !range.is_empty());
+                body.extend_from_slice(&input[range]);
+            }
+            ChunkEvent::NeedMore => assert_eq!(used, input.len()),
+            ChunkEvent::End => return Ok((body, Some(consumed + used))),
+        }
+        consumed += used;
+        if consumed == arrived {
+            if arrived == data.len() {
+                return Ok((body, None));
+            }
+            arrived = (arrived + step).min(data.len());
+        }
+    }
+}
+
+/// Every byte of an accepted packet belongs to a variable, and writing the variables gives the packet again.
+pub fn fuzz_uwsgi(data: &[u8]) {
+    let Some(header) = uwsgi::parse_header(data) else {
+        assert!(data.len() < uwsgi::HEADER_BYTES);
+        return;
+    };
+    let packet = &data[..data.len().min(uwsgi::HEADER_BYTES + usize::from(header.size))];
+    let mut vars = Vec::new();
+    if uwsgi::parse_vars(&packet[uwsgi::HEADER_BYTES..], uwsgi::HEADER_BYTES, 64, &mut vars).is_err() {
+        assert!(vars.is_empty());
+        return;
+    }
+    assert!(vars.len() <= 32);
+    let pairs: Vec<(&[u8], &[u8])> =
+        vars.iter().map(|(key, value)| (key.of(packet), value.of(packet))).collect();
+    for (_, value) in &pairs {
+        let length = uwsgi::content_length(value);
+        assert!(length.is_err() || value.iter().all(u8::is_ascii_digit));
+    }
+    let written = uwsgi::encode(header.modifier1, header.modifier2, &pairs);
+    assert_eq!(written[uwsgi::HEADER_BYTES..], packet[uwsgi::HEADER_BYTES..]);
+}
+
+/// Whatever an application gives, the head has the lines that were accepted and no others, and one way only to
+/// find the end of the body. The first byte chooses the request; the lines that follow are the status, then
+/// names and values in turn.
+pub fn fuzz_response(data: &[u8]) {
+    let Some((&choice, rest)) = data.split_first() else { return };
+    let exchange = Exchange {
+        version: if choice & 1 == 0 { Version::Http11 } else { Version::Http10 },
+        is_head: choice & 2 != 0,
+        keep_alive: choice & 4 != 0,
+        cgi: choice & 8 != 0,
+    };
+    let known_length = (choice & 16 != 0).then_some(u64::from(choice));
+    let mut parts = rest.split(|&byte| byte == b'\n');
+    let mut out = b"before".to_vec();
+    let Ok(mut writer) = response::begin(&mut out, &exchange, parts.next().unwrap_or_default()) else {
+        assert_eq!(out, b"before");
+        return;
+    };
+    while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+        if writer.field(name, value).is_err() {
+            let framed = writer.end(known_length, b"now");
+            assert!(out == b"before" && !framed.keep_alive);
+            return;
+        }
+    }
+    let framed = writer.end(known_length, b"now");
+    let head = &out[b"before".len()..];
+    assert_eq!(head.len(), framed.header_bytes);
+    assert!(head.ends_with(b"\r\n\r\n"));
+    let lines: Vec<&[u8]> = head[..head.len() - 4].split(|&byte| byte == b'\n').collect();
+    assert_eq!(lines.len(), 1 + framed.field_count as usize, "one line for each field");
+    assert!(!head.contains(&0));
+    let count = |wanted: &[u8]| {
+        lines
+            .iter()
+            .filter(|line| line.len() > wanted.len() && line[..wanted.len()].eq_ignore_ascii_case(wanted))
+            .count()
+    };
+    let (lengths, codings) = (count(b"Content-Length:"), count(b"Transfer-Encoding:"));
+    assert!(lengths + codings <= 1, "two ways to find the end");
+    match framed.body {
+        BodyMode::Length(_) => assert_eq!(lengths, 1),
+        BodyMode::Chunked => assert!(codings == 1 && exchange.version == Version::Http11 && !exchange.cgi),
+        BodyMode::UntilClose => assert!(!framed.keep_alive && codings == 0),
+        BodyMode::None => assert_eq!(codings, 0),
+    }
+    assert!(exchange.keep_alive || !framed.keep_alive);
+}

@@ -1,0 +1,46 @@
+//! Replays the seeds and finds of the fuzz targets, so that an ordinary `cargo test` sees them.
+
+use std::fs;
+use std::path::Path;
+
+use greenloom_proto::fuzz_entry::{fuzz_chunked, fuzz_head, fuzz_response, fuzz_uwsgi};
+
+use super::oracle;
+
+/// Runs `entry` on every file of a target's corpus, at least `least` of them.
+fn replay(target: &str, least: usize, entry: impl Fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let files = fs::read_dir(&folder).expect("the corpus is part of the repository");
+    let mut count = 0;
+    for file in files {
+        let path = file.expect("the folder can be read").path();
+        if path.is_file() {
+            entry(&fs::read(&path).expect("the file can be read"));
+            count += 1;
+        }
+    }
+    assert!(count >= least, "{count} files in {}", folder.display());
+}
+
+#[test]
+fn head() {
+    replay("head", 20, |data| {
+        fuzz_head(data);
+        oracle::head(data);
+    });
+}
+
+#[test]
+fn chunked() {
+    replay("chunked", 10, fuzz_chunked);
+}
+
+#[test]
+fn response() {
+    replay("response", 10, fuzz_response);
+}
+
+#[test]
+fn uwsgi() {
+    replay("uwsgi", 8, fuzz_uwsgi);
+}
