@@ -1,1 +1,35 @@
-//! placeholder
+//! Options, their sources, and the table of engines: from what users write to validated [`Settings`].
+//!
+//! The front door is [`load`]. On the way: `sources` reads the environment, the command line and ini files into one
+//! list of entries; `options` defines each option once; `resolve` applies the entries to a `draft`, which checks what
+//! must go together; `help` and `print` make texts from the same list.
+//!
+//! This crate opens no socket, changes nothing in the process, prints nothing and does not check whether applications
+//! or directories exist: it says what was asked for. All reading goes through [`World`].
+
+#![forbid(unsafe_code)]
+
+mod draft;
+mod engines;
+mod error;
+mod help;
+mod options;
+mod origin;
+mod print;
+mod resolve;
+mod settings;
+mod sources;
+mod values;
+mod world;
+
+pub use engines::{
+    Engine, LoopEngine, PAIRS, Pair, SuspendEngine, available_now, engines_json, engines_markdown, loop_list,
+};
+pub use error::ConfigError;
+pub use help::options_markdown;
+pub use origin::Origin;
+pub use print::print_config;
+pub use resolve::{Action, Loaded, load};
+pub use settings::{Address, Limits, ListenerSpec, LogSettings, Mount, Protocol, PythonSettings, Settings};
+pub use sources::Entry;
+pub use world::{PathKind, RealWorld, World};

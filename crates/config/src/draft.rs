@@ -1,0 +1,208 @@
+//! Settings while options are being applied, and the checks that need all of them.
+//!
+//! An option's setter changes the draft; [`Draft::finish`] chooses the engine, gives the listeners their protocol,
+//! and refuses what does not go together.
+
+use crate::engines::{Engine, LoopEngine, SuspendEngine};
+use crate::error::ConfigError;
+use crate::options::Given;
+use crate::origin::Origin;
+use crate::settings::{Address, ListenerSpec, Protocol, Settings};
+use crate::world::World;
+
+/// Settings in the making.
+#[derive(Debug)]
+pub(crate) struct Draft<'w> {
+    pub(crate) world: &'w dyn World,
+    pub(crate) settings: Settings,
+    pub(crate) sockets: Vec<Socket>,
+    pub(crate) protocol: Protocol,
+    pub(crate) async_cores: Option<Asked<u32>>,
+    pub(crate) loop_engine: Option<Asked<LoopEngine>>,
+    pub(crate) suspends: Vec<Asked<SuspendEngine>>,
+    pub(crate) threads: Option<Asked<u32>>,
+    pub(crate) processes: Option<Asked<u32>>,
+    pub(crate) body_early: Option<Asked<()>>,
+}
+
+/// A listener whose protocol may still depend on an option to come.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) address: Address,
+    /// `None`: whatever `--protocol` says in the end.
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) name: String,
+    pub(crate) value: String,
+    pub(crate) origin: Origin,
+}
+
+/// Something that was asked for, and by what.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked<T> {
+    pub(crate) what: T,
+    pub(crate) name: String,
+    pub(crate) value: String,
+    pub(crate) origin: Origin,
+}
+
+impl<T> Asked<T> {
+    pub(crate) fn new(what: T, given: &Given<'_>) -> Self {
+        Self {
+            what,
+            name: given.name.to_owned(),
+            value: given.value.to_owned(),
+            origin: given.origin.clone(),
+        }
+    }
+
+    fn bad(&self, reason: impl Into<Box<str>>, remedy: impl Into<Box<str>>) -> ConfigError {
+        let given = Given { name: &self.name, value: &self.value, origin: &self.origin };
+        ConfigError::bad_value(&given, reason, remedy)
+    }
+
+    fn not_available(&self, reason: impl Into<Box<str>>, remedy: impl Into<Box<str>>) -> ConfigError {
+        ConfigError::not_available(&self.name, &self.origin, reason, remedy)
+    }
+}
+
+impl<'w> Draft<'w> {
+    pub(crate) fn new(world: &'w dyn World) -> Self {
+        Self {
+            world,
+            settings: Settings::default(),
+            sockets: Vec::new(),
+            protocol: Protocol::Uwsgi,
+            async_cores: None,
+            loop_engine: None,
+            suspends: Vec::new(),
+            threads: None,
+            processes: None,
+            body_early: None,
+        }
+    }
+
+    /// The settings, and what does not go together.
+    pub(crate) fn finish(mut self) -> (Settings, Vec<ConfigError>) {
+        let mut errors = Vec::new();
+        self.engine(&mut errors);
+        self.processes(&mut errors);
+        self.listeners(&mut errors);
+        self.application(&mut errors);
+        (self.settings, errors)
+    }
+
+    fn engine(&mut self, errors: &mut Vec<ConfigError>) {
+        self.settings.async_mode = self.async_cores.is_some();
+        self.settings.cores = self.async_cores.as_ref().map_or(1, |asked| asked.what);
+        let asked_loop = self.loop_engine.as_ref().filter(|asked| asked.what != LoopEngine::Native);
+
+        if let Some(threads) = &self.threads {
+            let (reason, remedy) = if self.async_cores.is_some() || asked_loop.is_some() {
+                (
+                    "request threads and async cores exclude each other",
+                    "remove it: cores come from async alone",
+                )
+            } else {
+                (
+                    "greenloom has no request threads",
+                    "write processes = N for workers in parallel, or async = N for requests that mostly wait",
+                )
+            };
+            errors.push(threads.not_available(reason, remedy));
+        }
+        if let [one, other, ..] = self.suspends.as_slice() {
+            errors.push(other.bad(
+                format!("{} is asked for already ({})", one.name, one.origin),
+                "choose one suspend engine",
+            ));
+            return;
+        }
+        let asked_suspend = self.suspends.first();
+        let loop_engine = asked_loop.map_or(LoopEngine::Native, |asked| asked.what);
+        let suspend = match (asked_suspend, loop_engine) {
+            (Some(asked), _) => asked.what,
+            (None, LoopEngine::Gevent | LoopEngine::CoroAnyEvent) => SuspendEngine::Own,
+            (None, LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado) => SuspendEngine::Tasks,
+            (None, LoopEngine::Native | LoopEngine::Libuv | LoopEngine::Libev) => SuspendEngine::None,
+        };
+        let engine = Engine { loop_engine, suspend };
+        if let Err((reason, remedy)) = engine.check() {
+            // Name what the engine hangs on: the loop, or else the suspend engine.
+            match (asked_loop, asked_suspend) {
+                (Some(asked), _) => errors.push(asked.not_available(reason, remedy)),
+                (None, Some(asked)) => errors.push(asked.not_available(reason, remedy)),
+                (None, None) => errors.push(ConfigError::missing(reason, remedy)),
+            }
+            return;
+        }
+        if self.async_cores.is_none()
+            && let Some(asked) = asked_suspend
+        {
+            errors.push(asked.bad(
+                format!("the {} suspend engine requires async mode", asked.what.name()),
+                "add async = N",
+            ));
+        }
+        self.settings.engine = engine;
+        if let Some(asked) = &self.body_early
+            && engine.suspend == SuspendEngine::None
+        {
+            errors.push(asked.bad(
+                "reading a body as it comes needs a suspend or loop engine, and there is none",
+                "remove it: the body is complete when the application starts",
+            ));
+        }
+    }
+
+    fn processes(&mut self, errors: &mut Vec<ConfigError>) {
+        if let Some(processes) = &self.processes
+            && processes.what > 1
+            && !self.settings.master
+        {
+            errors.push(processes.bad(
+                "without a master there is one worker, in the process itself",
+                "remove master = false, or write processes = 1",
+            ));
+        }
+    }
+
+    fn listeners(&mut self, errors: &mut Vec<ConfigError>) {
+        for socket in std::mem::take(&mut self.sockets) {
+            let chosen_by_kernel = matches!(socket.address, Address::Tcp { port: 0, .. });
+            let listeners = &mut self.settings.listeners;
+            if let Some(other) = listeners.iter().find(|other| other.address == socket.address)
+                && !chosen_by_kernel
+            {
+                let given = Given { name: &socket.name, value: &socket.value, origin: &socket.origin };
+                errors.push(ConfigError::bad_value(
+                    &given,
+                    format!("there is a listener on this address already ({})", other.origin),
+                    "remove one of the two, or change its address",
+                ));
+                continue;
+            }
+            listeners.push(ListenerSpec {
+                address: socket.address,
+                protocol: socket.protocol.unwrap_or(self.protocol),
+                origin: socket.origin,
+            });
+        }
+        if self.settings.listeners.is_empty() && errors.is_empty() {
+            errors.push(ConfigError::missing(
+                "nothing to listen on",
+                "add --http-socket 127.0.0.1:8000 (or --socket for the uwsgi protocol)",
+            ));
+        }
+    }
+
+    fn application(&mut self, errors: &mut Vec<ConfigError>) {
+        let python = &self.settings.python;
+        let none = python.module.is_none() && python.wsgi_file.is_none() && python.mounts.is_empty();
+        if none && self.settings.need_app {
+            errors.push(ConfigError::missing(
+                "no application",
+                "add --module mod:callable, --wsgi-file app.py or --mount /prefix=app (or --no-need-app)",
+            ));
+        }
+    }
+}

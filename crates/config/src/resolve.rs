@@ -1,0 +1,502 @@
+//! From the list of entries to settings, or to the text somebody asked for. [`load`] is the front door.
+
+use std::ffi::OsString;
+
+use crate::draft::Draft;
+use crate::engines;
+use crate::error::ConfigError;
+use crate::help;
+use crate::options::{self, Found, Given, InformationKind, OptionDef, Role};
+use crate::print;
+use crate::settings::Settings;
+use crate::sources::{self, Entry, Gathered};
+use crate::values;
+use crate::world::World;
+
+/// What the configuration asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Start the server.
+    Run,
+    /// Print the help.
+    Help(String),
+    /// Print the version.
+    Version(String),
+    /// Say that the configuration is good: it has been checked.
+    Check(String),
+    /// Print the effective configuration.
+    PrintConfig(String),
+    /// Print the table of engines.
+    LoopList(String),
+    /// Print the values asked for with `--get`.
+    Get(String),
+}
+
+impl Action {
+    /// The text to print before leaving with code 0, newline included; `None` means: start.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Run => None,
+            Self::Help(text)
+            | Self::Version(text)
+            | Self::Check(text)
+            | Self::PrintConfig(text)
+            | Self::LoopList(text)
+            | Self::Get(text) => Some(text),
+        }
+    }
+}
+
+/// A configuration that was read and, for [`Action::Run`] and [`Action::Check`], found good.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What to do.
+    pub action: Action,
+    /// The settings. Only complete for [`Action::Run`] and [`Action::Check`].
+    pub settings: Settings,
+    /// Every entry of every source, in the order of their effect.
+    pub entries: Vec<Entry>,
+    /// Lines for the log at start.
+    pub notices: Vec<String>,
+}
+
+/// Reads the whole configuration: environment, command line (`args`, without the program's name), files.
+///
+/// # Errors
+/// [`ConfigError`], with everything that could be found wrong in one pass; print it and exit with code 1.
+pub fn load(args: &[OsString], world: &dyn World) -> Result<Loaded, ConfigError> {
+    let gathered = sources::gather(args, world)?;
+    if let Some(action) = text_without_settings(&gathered.entries)? {
+        let settings = Settings::default();
+        return Ok(Loaded { action, settings, entries: gathered.entries, notices: gathered.notices });
+    }
+    let Gathered { entries, referenced, mut notices } = gathered;
+    let mut errors = Vec::new();
+    let mut draft = Draft::new(world);
+    for entry in &entries {
+        apply(entry, referenced.contains(&entry.name), &mut draft, &mut notices, &mut errors);
+    }
+    let (mut settings, unfit) = draft.finish();
+    settings.given = entries
+        .iter()
+        .map(|entry| {
+            (entry.name.clone(), (!entry.value.is_empty()).then(|| entry.value.clone().into_bytes()))
+        })
+        .collect();
+    let asked = |kind| asks_for(&entries, kind);
+    // What is missing may only be missing because what stands there was refused; and a configuration that
+    // is to be shown need not be whole.
+    let keep_missing = errors.is_empty() && !asked(InformationKind::PrintConfig);
+    errors.extend(
+        unfit.into_iter().filter(|error| keep_missing || !matches!(error, ConfigError::Missing { .. })),
+    );
+    if let Some(error) = ConfigError::from_list(errors) {
+        return Err(error);
+    }
+    let action = if asked(InformationKind::PrintConfig) {
+        Action::PrintConfig(print::print_config(&entries))
+    } else if asked(InformationKind::Check) {
+        Action::Check("configuration OK\n".to_owned())
+    } else {
+        if asked(InformationKind::ShowConfig) {
+            notices.extend(print::print_config(&entries).lines().map(str::to_owned));
+        }
+        Action::Run
+    };
+    Ok(Loaded { action, settings, entries, notices })
+}
+
+/// The texts that need no good configuration.
+fn text_without_settings(entries: &[Entry]) -> Result<Option<Action>, ConfigError> {
+    for entry in entries {
+        let Some(kind) = information(entry) else {
+            continue;
+        };
+        if values::is_off(&entry.value) {
+            continue;
+        }
+        match kind {
+            InformationKind::Help => {
+                return help::help(&entry.value).map(Action::Help).map(Some).ok_or_else(|| {
+                    let remedy = match options::nearest(&entry.value) {
+                        Some(nearest) => format!("did you mean {nearest}?"),
+                        None => format!("categories are: {}", help::category_words()),
+                    };
+                    ConfigError::bad_value(&given(entry), "neither a category nor an option", remedy)
+                });
+            }
+            InformationKind::Version => {
+                return Ok(Some(Action::Version(format!("{}\n", env!("CARGO_PKG_VERSION")))));
+            }
+            InformationKind::LoopList => return Ok(Some(Action::LoopList(engines::loop_list()))),
+            InformationKind::Get
+            | InformationKind::Check
+            | InformationKind::PrintConfig
+            | InformationKind::ShowConfig => {}
+        }
+    }
+    let mut wanted =
+        entries.iter().filter(|entry| information(entry) == Some(InformationKind::Get)).peekable();
+    if wanted.peek().is_none() {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    for entry in wanted {
+        let first = entries.iter().find(|other| other.name == entry.value);
+        if let Some(first) = first {
+            text.push_str(&first.value);
+            text.push('\n');
+        }
+    }
+    Ok(Some(Action::Get(text)))
+}
+
+fn information(entry: &Entry) -> Option<InformationKind> {
+    match entry.found {
+        Some(Found::Option(OptionDef { role: Role::Information(kind), .. })) => Some(*kind),
+        _ => None,
+    }
+}
+
+fn asks_for(entries: &[Entry], kind: InformationKind) -> bool {
+    entries.iter().any(|entry| information(entry) == Some(kind) && values::flag(&entry.value))
+}
+
+fn apply(
+    entry: &Entry,
+    referenced: bool,
+    draft: &mut Draft<'_>,
+    notices: &mut Vec<String>,
+    errors: &mut Vec<ConfigError>,
+) {
+    let origin = entry.origin.clone();
+    let option = match entry.found {
+        Some(Found::Option(option)) => option,
+        Some(Found::Elsewhere(_)) if entry.placeholder || values::is_off(&entry.value) => return,
+        Some(Found::Elsewhere(group)) => {
+            errors.push(not_available(entry, group));
+            return;
+        }
+        None if entry.placeholder => return,
+        None if entry.strict && referenced => {
+            errors.push(ConfigError::source(
+                &origin,
+                format!("[strict-mode] unknown config directive: {}", entry.name),
+                format!("if it is meant as a placeholder, write \"set-placeholder = {}=...\"", entry.name),
+            ));
+            return;
+        }
+        // What nobody refers to is a mistake, wherever it stands.
+        None if referenced => return,
+        None => {
+            errors.push(match options::elsewhere_by_start(&entry.name) {
+                Some(_) if values::is_off(&entry.value) => return,
+                Some(group) => not_available(entry, group),
+                None => ConfigError::UnknownOption {
+                    name: entry.name.clone(),
+                    origin,
+                    nearest: options::nearest(&entry.name).map(str::to_owned),
+                },
+            });
+            return;
+        }
+    };
+    match option.role {
+        Role::Setting(set) => {
+            if let Err(refusal) = set(draft, &given(entry)) {
+                errors.push(if refusal.unavailable {
+                    ConfigError::not_available(&entry.name, &origin, refusal.reason, refusal.remedy)
+                } else {
+                    ConfigError::bad_value(&given(entry), refusal.reason, refusal.remedy)
+                });
+            }
+        }
+        Role::Switch(switch) => {
+            switch(draft, values::flag(&entry.value), &given(entry));
+        }
+        Role::NothingButSaid if !values::is_off(&entry.value) => {
+            notices.push(format!("{origin}: \"{}\" has no effect: {}", entry.name, option.help));
+        }
+        Role::Information(_)
+        | Role::NothingButSaid
+        | Role::Nothing
+        | Role::Source(_)
+        | Role::Block(_)
+        | Role::EndBlock => {}
+    }
+}
+
+fn not_available(entry: &Entry, group: &options::Elsewhere) -> ConfigError {
+    ConfigError::not_available(&entry.name, &entry.origin, group.reason, group.remedy)
+}
+
+fn given(entry: &Entry) -> Given<'_> {
+    Given { name: &entry.name, value: &entry.value, origin: &entry.origin }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engines::{Engine, LoopEngine, SuspendEngine};
+    use crate::origin::Origin;
+    use crate::settings::{Address, Protocol};
+    use crate::world::fake::FakeWorld;
+    use proptest::prelude::*;
+
+    const APP: &str = "--http-socket=127.0.0.1:0 -w shop";
+
+    fn with(world: &FakeWorld, line: &str) -> Result<Loaded, ConfigError> {
+        let args: Vec<OsString> = line.split_whitespace().map(Into::into).collect();
+        load(&args, world)
+    }
+
+    fn settings(line: &str) -> Settings {
+        with(&FakeWorld::default(), &format!("{APP} {line}")).unwrap().settings
+    }
+
+    fn refused(line: &str) -> String {
+        with(&FakeWorld::default(), &format!("{APP} {line}")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_seeds_command_line() {
+        let loaded =
+            with(&FakeWorld::default(), "--socket :3031 -w tests.cpubound_async --async 10").unwrap();
+        let settings = loaded.settings;
+        assert_eq!(loaded.action, Action::Run);
+        assert_eq!(settings.listeners[0].address, Address::Tcp { host: "0.0.0.0".to_owned(), port: 3031 });
+        assert_eq!(settings.listeners[0].protocol, Protocol::Uwsgi);
+        assert_eq!(settings.python.module.as_deref(), Some("tests.cpubound_async"));
+        assert_eq!((settings.cores, settings.async_mode), (10, true));
+        assert_eq!(settings.engine, Engine { loop_engine: LoopEngine::Native, suspend: SuspendEngine::None });
+    }
+
+    #[test]
+    fn defaults() {
+        let settings = settings("");
+        assert_eq!((settings.cores, settings.async_mode, settings.processes), (1, false, 1));
+        assert!(settings.master && settings.need_app && settings.limits.coalesce && settings.vacuum);
+        assert_eq!(settings.limits.head_bytes, 16_384);
+    }
+
+    #[test]
+    fn async_of_one_and_of_none() {
+        assert!(settings("--async 1").async_mode);
+        assert!(!settings("--async 0").async_mode);
+        assert_eq!(settings("--async 0").cores, 1);
+    }
+
+    #[test]
+    fn the_last_value_wins_and_positional_files_come_last() {
+        let world =
+            FakeWorld::default().file("x.ini", "[uwsgi]\nprocesses = 4\n").variable("UWSGI_PROCESSES", "7");
+        let processes = |line: &str| with(&world, &format!("{APP} {line}")).unwrap().settings.processes;
+        assert_eq!(processes(""), 7);
+        assert_eq!(processes("--processes 2 --ini x.ini"), 4);
+        assert_eq!(processes("--ini x.ini --processes 2"), 2);
+        assert_eq!(processes("x.ini --processes 2"), 4);
+    }
+
+    #[test]
+    fn environment() {
+        let world = FakeWorld::default()
+            .variable("UWSGI_PROCESSES", "2")
+            .variable("GREENLOOM_PROCESSES", "3")
+            .variable("UWSGI_VERSION", "2.0.31")
+            .variable("UWSGI_SOMETHING", "x")
+            .variable("GREENLOOM__PRIVATE", "x")
+            .variable("GREENLOOM_PORT_80_TCP_ADDR", "10.0.0.1")
+            .variable("GREENLOOM_SERVICE_HOST", "10.0.0.1")
+            .variable("UWSGI_RELOADS", "1");
+        let loaded = with(&world, APP).unwrap();
+        assert_eq!(loaded.settings.processes, 3);
+        assert_eq!(loaded.action, Action::Run);
+        let world = FakeWorld::default().variable("GREENLOOM_PROCESES", "3");
+        let error = with(&world, APP).unwrap_err().to_string();
+        assert!(error.contains("GREENLOOM_PROCESES") && error.contains("processes"), "{error}");
+        let world = FakeWorld::default().variable("UWSGI_CHEAPER", "3");
+        assert_eq!(with(&world, APP).unwrap_err().option(), Some("cheaper"));
+    }
+
+    #[test]
+    fn a_file_named_by_the_environment() {
+        let world = FakeWorld::default()
+            .file("site.ini", "[uwsgi]\nprocesses = 4\nasync = 3\n")
+            .variable("UWSGI_INI", "site.ini");
+        let settings = with(&world, &format!("{APP} -p 2")).unwrap().settings;
+        assert_eq!((settings.processes, settings.cores), (2, 3));
+    }
+
+    #[test]
+    fn unknown_names_in_files() {
+        let world = FakeWorld::default()
+            .file("typo.ini", "[uwsgi]\nmaster = true\nproceses = 2\n")
+            .file("placeholder.ini", "[uwsgi]\nbase = /srv\nchdir = %(base)/shop\n")
+            .file("strict.ini", "[uwsgi]\nstrict = true\nbase = /srv\nchdir = %(base)/shop\n")
+            .file("router.ini", "[uwsgi]\nhttp-port = 80\nset-ph = a=%(http-port)\n");
+        let error = with(&world, &format!("{APP} typo.ini")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("typo.ini:3: unknown option \"proceses\"; did you mean \"processes\"?"),
+            "{error}"
+        );
+        let loaded = with(&world, &format!("{APP} placeholder.ini")).unwrap();
+        assert_eq!(loaded.settings.chdir.unwrap().to_str(), Some("/srv/shop"));
+        assert_eq!(loaded.notices, ["[greenloom] getting INI configuration from placeholder.ini"]);
+        let error = with(&world, &format!("{APP} strict.ini")).unwrap_err().to_string();
+        assert!(error.contains("[strict-mode] unknown config directive: base"), "{error}");
+        assert!(with(&world, &format!("{APP} router.ini")).is_ok());
+    }
+
+    #[test]
+    fn placeholders_cannot_be_named_like_options() {
+        assert!(refused("--set-ph socket=1").contains("you cannot use socket as a placeholder"));
+        assert_eq!(settings("--set processes=3").processes, 3);
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once() {
+        let world =
+            FakeWorld::default().file("x.ini", "[uwsgi]\nharakiri = 30\nprocesses = many\nstats = :9191\n");
+        let error = with(&world, "x.ini").unwrap_err();
+        let options: Vec<_> = error.parts().iter().filter_map(ConfigError::option).collect();
+        assert_eq!(options, ["harakiri", "processes", "stats"]);
+        assert_eq!(error.to_string().lines().count(), 3);
+    }
+
+    #[test]
+    fn what_is_switched_off_anyway_is_accepted() {
+        let world =
+            FakeWorld::default().file("x.ini", "[uwsgi]\nharakiri = 0\nlog-micros = false\nugreen = off\n");
+        assert!(with(&world, &format!("{APP} x.ini")).is_ok());
+    }
+
+    #[test]
+    fn engines_that_are_not_built_are_refused_with_what_is() {
+        for line in [
+            "--async 10 --ugreen",
+            "--gevent 100",
+            "--asyncio 10 --greenlet",
+            "--loop libev --async 2",
+            "--tornado 1",
+        ] {
+            let error = refused(line);
+            assert!(error.contains("not in this version") && error.contains("--async N"), "{line}: {error}");
+        }
+        assert!(refused("--loop twisted").contains("unavailable loop engine"));
+        assert!(refused("--async 2 --ugreen --greenlet").contains("choose one suspend engine"));
+        assert!(refused("--asyncio 10 --ugreen").contains("does not go with"));
+        assert!(settings("--loop async --async 3").async_mode);
+    }
+
+    #[test]
+    fn threads_are_refused_with_what_to_write() {
+        assert!(refused("--threads 4").contains("processes = N"));
+        assert!(refused("--threads 4 --async 10").contains("exclude each other"));
+        assert_eq!(settings("--threads 1").cores, 1);
+    }
+
+    #[test]
+    fn what_does_not_go_together() {
+        assert!(refused("--processes 2 --master=false").contains("without a master"));
+        assert!(refused("--body-early /up --async 5").contains("suspend or loop engine"));
+        assert!(refused("--http-socket :80 --socket :80").contains("listener on this address already"));
+        assert!(refused("--mount /a=x --mount /a/=y").contains("mounted already"));
+        assert!(refused("--uid nobody").contains("runs as 1000"));
+        assert!(refused("--head-timeout 0").contains("cannot be switched off"));
+        assert!(settings("--uid 1000 --gid 1000").master);
+    }
+
+    #[test]
+    fn what_is_missing() {
+        let world = FakeWorld::default();
+        let error = with(&world, "-w shop").unwrap_err().to_string();
+        assert!(error.contains("nothing to listen on") && error.contains("--http-socket"), "{error}");
+        let error = with(&world, "--http-socket :0").unwrap_err().to_string();
+        assert!(error.contains("no application") && error.contains("--module"), "{error}");
+        assert!(with(&world, "--http-socket :0 --no-need-app").is_ok());
+    }
+
+    #[test]
+    fn limits() {
+        let limits =
+            settings("-b 64k -v 100 --limit-post 10m --head-timeout 2.5 -z 1m --keep-alive-timeout 0").limits;
+        assert_eq!((limits.head_bytes, limits.max_vars), (65_535, 200));
+        assert_eq!((limits.limit_post, limits.head_timeout_ms), (10 << 20, 2500));
+        assert_eq!((limits.socket_timeout_ms, limits.keep_alive_ms), (60_000, 0));
+        assert_eq!(settings("--http-keepalive").limits.keep_alive_ms, 75_000);
+        assert_eq!(settings("--http-keepalive=20").limits.keep_alive_ms, 20_000);
+    }
+
+    #[test]
+    fn backlog_above_the_kernels_limit() {
+        let world = FakeWorld::default().file("/proc/sys/net/core/somaxconn", "128\n");
+        let error = with(&world, &format!("{APP} -l 1024")).unwrap_err().to_string();
+        assert!(error.contains("net.core.somaxconn (128)"), "{error}");
+        assert!(with(&world, &format!("{APP} -l 128")).is_ok());
+    }
+
+    #[test]
+    fn sockets_take_the_protocol_that_is_set_in_the_end() {
+        let settings = settings("--socket :1 --uwsgi-socket :2 --protocol http");
+        let protocols: Vec<_> = settings.listeners.iter().map(|listener| listener.protocol).collect();
+        assert_eq!(protocols, [Protocol::Http, Protocol::Http, Protocol::Uwsgi]);
+        assert_eq!(settings.listeners[1].origin, Origin::CommandLine { index: 4 });
+    }
+
+    #[test]
+    fn python_settings() {
+        let world = FakeWorld::default().file("/opt/libs/a/x.py", "").file("/opt/libs/b/x.py", "");
+        let loaded = with(
+            &world,
+            "--http :0 shop.py --pp /opt/libs/* --pp . -H /venv --mount /api/=api:app --plugins 0:python3,http --env A=b=c",
+        );
+        let settings = loaded.unwrap().settings;
+        let python = &settings.python;
+        assert_eq!(python.wsgi_file.as_deref().unwrap().to_str(), Some("shop.py"));
+        let paths: Vec<_> = python.pythonpath.iter().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(paths, ["/opt/libs/a", "/opt/libs/b", "."]);
+        assert_eq!((python.mounts[0].prefix.as_str(), python.mounts[0].app.as_str()), ("/api", "api:app"));
+        assert_eq!(settings.plugins, ["python3", "http"]);
+        assert_eq!(settings.env, [("A".to_owned(), "b=c".to_owned())]);
+        assert!(refused("--plugin php").contains("no part \"php\""));
+        assert!(refused("-w ./shop.py:app").contains("wsgi-file"));
+    }
+
+    #[test]
+    fn texts() {
+        let world = FakeWorld::default().file("x.ini", "[uwsgi]\nbase = 1\nset-ph = k=%(base)\n");
+        let text = |line: &str| with(&world, line).unwrap().action;
+        assert!(matches!(text("--version"), Action::Version(version) if version.ends_with('\n')));
+        assert!(matches!(text("--loop-list"), Action::LoopList(list) if list.contains("ugreen")));
+        assert!(matches!(text("--help"), Action::Help(help) if help.contains("--http-socket")));
+        assert!(
+            matches!(text("--help engines"), Action::Help(help) if help.contains("--async") && !help.contains("--chdir"))
+        );
+        assert!(matches!(text("--help chdir"), Action::Help(help) if help.contains("DIRECTORY")));
+        assert!(with(&world, "--help proceses").unwrap_err().to_string().contains("processes"));
+        assert_eq!(text("x.ini --get base --get none"), Action::Get("1\n".to_owned()));
+        assert_eq!(text(&format!("{APP} --check")), Action::Check("configuration OK\n".to_owned()));
+        assert!(with(&world, "--check").is_err());
+        assert!(matches!(text("--print-config"), Action::PrintConfig(_)));
+        let loaded = with(&world, &format!("{APP} --show-config")).unwrap();
+        assert!(loaded.action == Action::Run && loaded.notices.iter().any(|line| line == "module = shop"));
+    }
+
+    #[test]
+    fn cosmetic_options_are_accepted_and_said() {
+        let loaded = with(&FakeWorld::default(), &format!("{APP} --procname shop --enable-threads")).unwrap();
+        assert_eq!(loaded.notices.len(), 1);
+        assert!(loaded.notices[0].contains("\"procname\" has no effect"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_command_line_panics(
+            args in proptest::collection::vec("-{0,2}([a-zC]|socket|mount|env|help|get|async|set|for|endfor|ini|x\\.ini|if-opt)?[=: ]?\\PC{0,8}", 0..6)
+        ) {
+            let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+            let _ = load(&args, &FakeWorld::default().file("x.ini", "[uwsgi]\nprocesses = %(async + 1)\n"));
+        }
+    }
+}
