@@ -1,1 +1,135 @@
-//! placeholder
+//! The worker as a library: connections, cores and the schedule of one process. It knows no language and calls none.
+//!
+//! # Life of a request
+//!
+//! | step | file |
+//! | --- | --- |
+//! | 1. accept | `accepting.rs` |
+//! | 2. read the head and the body; refuse what does not parse | `inbound.rs`, `connection/read.rs`, `body.rs` |
+//! | 3. take a core, or park until one is free | `inbound.rs`, `cores/table.rs` |
+//! | 4. start: the driver gets [`Action::Start`] | `worker.rs` |
+//! | 5. suspend and resume: waits, yields, back-pressure | `suspension.rs`, `cores/watch.rs`, `schedule.rs` |
+//! | 6. write the response | `outbound.rs`, `flusher.rs`, `connection/output.rs` |
+//! | 7. log, free the core | `outbound.rs`, `request_log.rs` |
+//! | 8. keep the connection alive, or close it | `outbound.rs`, `inbound.rs` |
+//!
+//! # The worker is a leaf
+//!
+//! A driver (one per language) owns the interpreter and the engine. It calls
+//!
+//! ```text
+//! turn(); while let Some(action) = next_action() { perform it }; wait
+//! ```
+//!
+//! and while it performs an action nothing of the worker is borrowed: the application may call back at any point, from
+//! any coroutine. The worker holds no object of any language, only numbers ([`CoreId`]).
+
+#![forbid(unsafe_code)]
+
+mod accepting;
+mod body;
+mod connection;
+mod cores;
+mod flusher;
+mod inbound;
+mod options;
+mod outbound;
+mod request;
+mod request_log;
+mod schedule;
+mod slots;
+mod suspension;
+mod worker;
+
+use std::os::fd::{OwnedFd, RawFd};
+
+pub use accepting::Exported;
+pub use body::Body;
+pub use cores::{CoreId, Interest};
+pub use greenloom_config as config;
+pub use greenloom_proto as proto;
+pub use greenloom_reactor::{Batch, Wake};
+pub use greenloom_sys::clock;
+pub use greenloom_sys::net::Peer;
+pub use options::WorkerOptions;
+pub use outbound::{Failure, Written};
+pub use request::{Request, Source};
+pub use suspension::{Outcome, Yielded};
+pub use worker::{Counters, Worker};
+
+/// What a driver has to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A complete request waits in this core: run it on a coroutine.
+    Start(CoreId),
+    /// The coroutine of this core goes on, for this reason.
+    Resume(CoreId, Wakeup),
+    /// The worker is to end: with nothing left to do, or by order.
+    Leave(Leave),
+}
+
+/// Why a suspended core goes on. How its wait ended is in [`Worker::outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wakeup {
+    /// It is its turn again.
+    Turn,
+    /// What it waited for has happened, or its deadline is over.
+    Wait,
+    /// Its output has drained: it may write again.
+    Drained,
+    /// Its request is pointless from now on: it must end.
+    Cancelled(Cancel),
+}
+
+/// Why a request is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// Its client has left, or has not read for too long.
+    ClientGone,
+    /// The worker leaves.
+    Stop,
+}
+
+/// Why a worker leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// It was asked to drain, and has.
+    Drained,
+    /// It was told to leave at once.
+    Ordered,
+    /// The master is gone.
+    MasterGone,
+}
+
+/// A listener to accept from.
+#[derive(Debug)]
+pub struct Listen {
+    /// The listening socket; never blocking.
+    pub fd: OwnedFd,
+    /// What is spoken there.
+    pub protocol: config::Protocol,
+}
+
+/// The numbers of the whole instance, shared by its processes; implemented over the scoreboard.
+pub trait Instance: std::fmt::Debug {
+    /// A request has taken a core, or has given it back: so many are busy now.
+    fn set_busy(&self, cores: u32);
+    /// A request has ended: the instance's number of it, for the log.
+    fn count_request(&self) -> u64;
+}
+
+/// Numbers for a worker that is alone in the world.
+#[derive(Debug, Default)]
+pub struct Alone(std::cell::Cell<u64>);
+
+impl Instance for Alone {
+    fn set_busy(&self, _cores: u32) {}
+
+    fn count_request(&self) -> u64 {
+        self.0.set(self.0.get() + 1);
+        self.0.get()
+    }
+}
+
+/// A descriptor number as applications name it.
+pub type AppFd = RawFd;

@@ -1,0 +1,187 @@
+//! The table of cores, and its free list, which is LIFO: a lone client stays on one core, whose memory stays warm.
+
+use std::os::fd::RawFd;
+
+use greenloom_proto::http1::response::BodyMode;
+
+use crate::cores::CoreId;
+use crate::request::Request;
+use crate::slots::Key;
+
+/// What a core is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// No request.
+    Free,
+    /// Its code runs, or an action for it is on its way to the driver.
+    Running,
+    /// Suspended, in the run queue.
+    Queued,
+    /// Suspended until a descriptor it watches is ready or its deadline is over.
+    Waiting,
+    /// Suspended until its output has drained.
+    Stalled,
+}
+
+/// How far the response of a core has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Response {
+    /// The head has been written.
+    pub(crate) begun: bool,
+    pub(crate) body: BodyMode,
+    pub(crate) keep_alive: bool,
+    pub(crate) status: u16,
+    pub(crate) body_bytes: u64,
+    pub(crate) field_count: u32,
+    pub(crate) header_bytes: u64,
+}
+
+impl Response {
+    pub(crate) const NONE: Self = Self {
+        begun: false,
+        body: BodyMode::None,
+        keep_alive: false,
+        status: 500,
+        body_bytes: 0,
+        field_count: 0,
+        header_bytes: 0,
+    };
+}
+
+/// One slot.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) state: State,
+    /// The connection that gets the response; `None` once the client is gone.
+    pub(crate) connection: Option<Key>,
+    pub(crate) request: Box<Request>,
+    pub(crate) response: Response,
+    /// Counts waits: a wake-up that was meant for an earlier one is recognised by it.
+    pub(crate) sequence: u32,
+    /// Watches registered for the next or current wait.
+    pub(crate) watches: Vec<Key>,
+    /// Earliest deadline asked for.
+    pub(crate) deadline_ms: Option<u64>,
+    /// Whether a sleep set the deadline (and not the timeout of a wait for a descriptor).
+    pub(crate) sleeping: bool,
+    /// How the last wait ended.
+    pub(crate) ready_fd: Option<RawFd>,
+    pub(crate) timed_out: bool,
+    pub(crate) switches: u64,
+    /// When this request was given the worker, for its slice; nanoseconds.
+    pub(crate) slice_ns: u64,
+    /// Number of the application that serves it and how many requests that has had.
+    pub(crate) app: Option<(u32, u64)>,
+    /// Its request line is written even when they are off.
+    pub(crate) log_always: bool,
+}
+
+/// All cores of a worker.
+#[derive(Debug)]
+pub(crate) struct Table {
+    cores: Vec<Core>,
+    free: Vec<CoreId>,
+}
+
+impl Table {
+    pub(crate) fn new(cores: u32) -> Self {
+        let table = (0..cores)
+            .map(|_| Core {
+                state: State::Free,
+                connection: None,
+                request: Box::new(Request::new()),
+                response: Response::NONE,
+                sequence: 0,
+                watches: Vec::new(),
+                deadline_ms: None,
+                sleeping: false,
+                ready_fd: None,
+                timed_out: false,
+                switches: 0,
+                slice_ns: 0,
+                app: None,
+                log_always: false,
+            })
+            .collect();
+        Self { cores: table, free: (0..cores).map(CoreId).collect() }
+    }
+
+    /// Whether a core is free.
+    pub(crate) fn has_free(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// Cores with a request.
+    pub(crate) fn busy(&self) -> u32 {
+        u32::try_from(self.cores.len() - self.free.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Gives a free core to a connection.
+    pub(crate) fn take(&mut self, connection: Key) -> Option<CoreId> {
+        let id = self.free.pop()?;
+        let core = &mut self.cores[id.at()];
+        core.state = State::Running;
+        core.connection = Some(connection);
+        core.response = Response::NONE;
+        core.switches = 0;
+        core.ready_fd = None;
+        core.timed_out = false;
+        core.app = None;
+        core.log_always = false;
+        Some(id)
+    }
+
+    /// The core's request has ended.
+    pub(crate) fn release(&mut self, id: CoreId) {
+        let core = &mut self.cores[id.at()];
+        debug_assert_ne!(core.state, State::Free, "{id:?} released twice");
+        core.state = State::Free;
+        core.connection = None;
+        core.sequence = core.sequence.wrapping_add(1);
+        core.request.body = crate::Body::Empty;
+        self.free.push(id);
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = CoreId> + use<> {
+        (0..u32::try_from(self.cores.len()).unwrap_or(u32::MAX)).map(CoreId)
+    }
+
+    /// The core with that number, if there is one.
+    pub(crate) fn get(&self, id: CoreId) -> Option<&Core> {
+        self.cores.get(id.at())
+    }
+}
+
+impl std::ops::Index<CoreId> for Table {
+    type Output = Core;
+
+    fn index(&self, id: CoreId) -> &Core {
+        &self.cores[id.at()]
+    }
+}
+
+impl std::ops::IndexMut<CoreId> for Table {
+    fn index_mut(&mut self, id: CoreId) -> &mut Core {
+        &mut self.cores[id.at()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slots::Slots;
+
+    #[test]
+    fn the_core_freed_last_is_taken_first() {
+        let mut connections = Slots::default();
+        let client = connections.insert(());
+        let mut table = Table::new(3);
+        let first = table.take(client).unwrap();
+        assert_eq!(first, CoreId(2));
+        assert_eq!(table.take(client), Some(CoreId(1)));
+        table.release(first);
+        assert_eq!(table.take(client), Some(first));
+        assert_eq!(table.take(client), Some(CoreId(0)));
+        assert_eq!((table.take(client), table.busy(), table.has_free()), (None, 3, false));
+    }
+}

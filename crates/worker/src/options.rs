@@ -1,0 +1,66 @@
+//! What a worker needs to know of the configuration, in the units it works with.
+
+use greenloom_config::Settings;
+
+/// Limits and times of one worker. Times are milliseconds, sizes bytes.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
+pub struct WorkerOptions {
+    /// Number of cores.
+    pub cores: u32,
+    /// Longest request head or uwsgi packet.
+    pub head_bytes: usize,
+    /// Most variables of a uwsgi packet, most fields of an HTTP head.
+    pub max_vars: usize,
+    /// Largest body; `None`: no limit.
+    pub limit_post: Option<u64>,
+    /// Bodies above this size are spooled to a file.
+    pub post_buffering: u64,
+    /// A head must be complete so long after its first byte (or after accept).
+    pub head_timeout_ms: u64,
+    /// See [`greenloom_config::Limits::body_min_rate`].
+    pub body_timeout_ms: u64,
+    /// Bytes per second; 0: no rate.
+    pub body_min_rate: u64,
+    /// Idle time between requests; 0: one request per connection.
+    pub keep_alive_ms: u64,
+    /// Longest time without progress of a write.
+    pub write_stall_ms: u64,
+    /// Output held for one connection before its core has to wait.
+    pub high_water: usize,
+    /// Whether yields may be sent together (see `flusher.rs`).
+    pub coalesce: bool,
+    /// `SO_KEEPALIVE` on connections.
+    pub so_keepalive: bool,
+    /// Whether other workers accept from the same listeners.
+    pub shares_listeners: bool,
+    /// Whether request lines are written.
+    pub log_requests: bool,
+    /// Where spool files live.
+    pub spool_directory: std::path::PathBuf,
+}
+
+impl WorkerOptions {
+    /// The worker's part of the settings.
+    pub fn from_settings(settings: &Settings) -> Self {
+        let limits = &settings.limits;
+        Self {
+            cores: settings.cores.max(1),
+            head_bytes: limits.head_bytes as usize,
+            max_vars: limits.max_vars as usize,
+            limit_post: (limits.limit_post > 0).then_some(limits.limit_post),
+            post_buffering: limits.post_buffering,
+            head_timeout_ms: limits.head_timeout_ms,
+            body_timeout_ms: limits.body_timeout_ms,
+            body_min_rate: limits.body_min_rate,
+            keep_alive_ms: limits.keep_alive_ms,
+            write_stall_ms: limits.socket_timeout_ms,
+            high_water: usize::try_from(limits.high_water_bytes).unwrap_or(usize::MAX).max(4096),
+            coalesce: limits.coalesce,
+            so_keepalive: settings.so_keepalive,
+            shares_listeners: settings.processes > 1,
+            log_requests: !settings.log.disable_logging,
+            spool_directory: std::env::temp_dir(),
+        }
+    }
+}

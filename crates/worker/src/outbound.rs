@@ -1,0 +1,555 @@
+//! From a core to its client: head, body, the end of a request, and what the connection does then.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd as _;
+
+use greenloom_proto::http1::response::{
+    BodyMode, CHUNK_END, HeadWriter, LAST_CHUNK, ResponseError, begin, chunk_header, error_page,
+};
+use greenloom_sys::{clock, net};
+
+use crate::connection::{After, State};
+use crate::inbound::describe;
+use crate::request_log::{Record, append_line};
+use crate::slots::Key;
+use crate::worker::Worker;
+use crate::{CoreId, Request};
+
+/// Parts of a body up to this size are copied behind the head and leave with it; larger ones are sent from where they
+/// lie.
+const COPIED: usize = 16 * 1024;
+/// Pieces of one send at most: what waited, the chunk's head, the bytes, the chunk's end.
+const PIECES: usize = 4;
+
+/// What became of bytes given to [`Worker::write`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// So many were taken. Fewer than given: the client reads slowly; stall until [`crate::Wakeup::Drained`].
+    Taken(usize),
+    /// The client is gone; nothing that is written will reach it.
+    Gone,
+}
+
+/// What is wrong with a response that ends early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing was sent: the client got an error page.
+    Answered,
+    /// Part of it was sent: the connection was cut so that the client can see that it is not complete.
+    Cut,
+    /// The client had gone before.
+    Gone,
+}
+
+impl Worker {
+    /// The request in a core.
+    pub fn request(&self, core: CoreId) -> &Request {
+        &self.cores[core].request
+    }
+
+    /// Takes the request out of a core for a while: a driver that makes objects of it borrows nothing meanwhile.
+    /// Give it back with [`Self::return_request`].
+    pub fn lend_request(&mut self, core: CoreId) -> Box<Request> {
+        let blank = self.spare.pop().unwrap_or_else(|| Box::new(Request::new()));
+        std::mem::replace(&mut self.cores[core].request, blank)
+    }
+
+    /// Puts the request back into its core.
+    pub fn return_request(&mut self, core: CoreId, request: Box<Request>) {
+        let blank = std::mem::replace(&mut self.cores[core].request, request);
+        self.spare.push(blank);
+    }
+
+    /// Takes the body out of the request in a core.
+    pub fn take_body(&mut self, core: CoreId) -> crate::Body {
+        std::mem::take(&mut self.cores[core].request.body)
+    }
+
+    /// Says which application serves the request in a core, for the log: its number and how many requests it has had.
+    pub fn set_app(&mut self, core: CoreId, app: u32, requests: u64) {
+        self.cores[core].app = Some((app, requests));
+    }
+
+    /// Whether the response head of a core has been written.
+    pub fn response_begun(&self, core: CoreId) -> bool {
+        self.cores[core].response.begun
+    }
+
+    /// Whether the client of a core is still there, as far as is known.
+    pub fn client_is_there(&self, core: CoreId) -> bool {
+        self.cores[core].connection.is_some()
+    }
+
+    /// The number of the client's socket.
+    pub fn client_fd(&self, core: CoreId) -> Option<std::os::fd::RawFd> {
+        use std::os::fd::AsRawFd as _;
+        Some(self.connections.get(self.cores[core].connection?)?.fd.as_raw_fd())
+    }
+
+    /// Writes the response head. `status` is `200 OK` or `200`; `fields` adds the fields and must not call back;
+    /// `known_length`: the length of the whole body, if known. On error nothing is written and the head may be tried
+    /// again.
+    pub fn respond(
+        &mut self,
+        core: CoreId,
+        status: &[u8],
+        known_length: Option<u64>,
+        fields: impl FnOnce(&mut HeadWriter<'_>) -> Result<(), ResponseError>,
+    ) -> Result<(), ResponseError> {
+        self.own_scratch(core);
+        let date = self.date();
+        let mut exchange = self.cores[core].request.exchange;
+        exchange.keep_alive &= !self.draining;
+        let mut writer = begin(&mut self.scratch, &exchange, status)?;
+        fields(&mut writer)?;
+        let framed = writer.end(known_length, &date);
+        let response = &mut self.cores[core].response;
+        response.begun = true;
+        response.body = framed.body;
+        response.keep_alive = framed.keep_alive;
+        response.status = status
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| digits.parse().ok())
+            .unwrap_or(500);
+        response.field_count = framed.field_count;
+        response.header_bytes = framed.header_bytes as u64;
+        Ok(())
+    }
+
+    /// Writes body bytes. Small parts wait in memory until the core suspends, ends or is flushed.
+    pub fn write(&mut self, core: CoreId, bytes: &[u8]) -> Written {
+        let Some(key) = self.cores[core].connection else { return Written::Gone };
+        let (take, over) = match self.cores[core].response.body {
+            BodyMode::None => return Written::Taken(bytes.len()),
+            BodyMode::Length(left) => {
+                let fits = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                (fits, bytes.len() > fits)
+            }
+            BodyMode::Chunked | BodyMode::UntilClose => (bytes.len(), false),
+        };
+        if over && take == 0 {
+            self.warn_length(core, "more");
+            return Written::Taken(bytes.len());
+        }
+        let Some(connection) = self.connections.get(key) else { return Written::Gone };
+        let waiting =
+            connection.output.as_ref().map_or(0, |o| if o.is_empty() { 0 } else { o.in_memory().max(1) });
+        let room = self.options.high_water.saturating_sub(waiting);
+        let n = take.min(room);
+        if n == 0 {
+            return Written::Taken(0);
+        }
+        self.own_scratch(core);
+        let chunked = self.cores[core].response.body == BodyMode::Chunked;
+        if let BodyMode::Length(left) = &mut self.cores[core].response.body {
+            *left -= n as u64;
+        }
+        self.cores[core].response.body_bytes += n as u64;
+        if chunked {
+            chunk_header(&mut self.scratch, n);
+        }
+        if n <= COPIED {
+            self.scratch.extend_from_slice(&bytes[..n]);
+            if chunked {
+                self.scratch.extend_from_slice(CHUNK_END);
+            }
+        } else {
+            self.send_held(core, &[&bytes[..n], if chunked { CHUNK_END } else { b"" }]);
+        }
+        if self.cores[core].connection.is_none() {
+            return Written::Gone;
+        }
+        // What is cut off an over-long body counts as taken.
+        Written::Taken(if n == take { bytes.len() } else { n })
+    }
+
+    /// Writes body bytes whose producer can neither be suspended nor held back: what the client does not take goes
+    /// to a spool file. Everything leaves at once.
+    pub fn write_through(&mut self, core: CoreId, bytes: &[u8]) -> io::Result<Written> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.write(core, &bytes[written..]) {
+                Written::Gone => return Ok(Written::Gone),
+                Written::Taken(0) => break,
+                Written::Taken(n) => written += n,
+            }
+        }
+        self.flush(core);
+        let rest = &bytes[written..];
+        if self.cores[core].connection.is_none() {
+            return Ok(Written::Gone);
+        }
+        if rest.is_empty() {
+            return Ok(Written::Taken(bytes.len()));
+        }
+        let response = &mut self.cores[core].response;
+        let rest = match &mut response.body {
+            BodyMode::Length(left) => {
+                let fits = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
+                *left -= fits as u64;
+                &rest[..fits]
+            }
+            _ => rest,
+        };
+        response.body_bytes += rest.len() as u64;
+        let mut framed = Vec::new();
+        let chunked = response.body == BodyMode::Chunked;
+        if chunked {
+            chunk_header(&mut framed, rest.len());
+        }
+        self.send_or_spool(core, &[&framed, rest, if chunked { CHUNK_END } else { b"" }])?;
+        Ok(Written::Taken(bytes.len()))
+    }
+
+    /// Sends bytes as they are, past head and framing: from then on the application answers for what the client
+    /// sees, and the end of the connection ends the response.
+    pub fn write_raw(&mut self, core: CoreId, bytes: &[u8]) -> io::Result<Written> {
+        let response = &mut self.cores[core].response;
+        response.begun = true;
+        response.body = BodyMode::UntilClose;
+        response.keep_alive = false;
+        response.body_bytes += bytes.len() as u64;
+        self.flush(core);
+        self.send_or_spool(core, &[bytes])?;
+        Ok(if self.cores[core].connection.is_some() { Written::Taken(bytes.len()) } else { Written::Gone })
+    }
+
+    /// Sends what the socket takes and spools the rest.
+    fn send_or_spool(&mut self, core: CoreId, pieces: &[&[u8]]) -> io::Result<()> {
+        let Some(key) = self.cores[core].connection else { return Ok(()) };
+        let now = self.reactor.now_ms();
+        for piece in pieces {
+            let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
+            let mut rest = *piece;
+            if !connection.has_output() {
+                let Ok(sent) = net::send(connection.fd.as_fd(), rest) else {
+                    self.lose_client(key);
+                    return Ok(());
+                };
+                rest = &rest[sent..];
+            }
+            if !rest.is_empty() {
+                let output = connection.output.get_or_insert_with(Box::default);
+                output.push_spooled(rest, &self.options.spool_directory)?;
+            }
+        }
+        if self.connections.get(key).is_some_and(crate::connection::Connection::has_output) {
+            self.register(key);
+            self.set_deadline(key, Some(now + self.options.write_stall_ms));
+        }
+        Ok(())
+    }
+
+    /// Ends the connection of a core, which goes on without a client.
+    pub fn disconnect(&mut self, core: CoreId) {
+        self.flush(core);
+        if let Some(key) = self.cores[core].connection.take() {
+            self.close(key);
+        }
+    }
+
+    /// Writes the request line of a core although request lines are off.
+    pub fn log_always(&mut self, core: CoreId) {
+        self.cores[core].log_always = true;
+    }
+
+    /// Sends what a core has written. A gone client shows at the next write.
+    pub fn flush(&mut self, core: CoreId) {
+        self.send_held(core, &[]);
+    }
+
+    /// Makes the scratch buffer this core's.
+    fn own_scratch(&mut self, core: CoreId) {
+        match self.holder {
+            Some(holder) if holder == core => {}
+            Some(holder) => {
+                self.flush(holder);
+                self.holder = Some(core);
+            }
+            None => self.holder = Some(core),
+        }
+    }
+
+    /// Sends what waits for this core (with the flusher, in the scratch buffer), then `pieces`.
+    fn send_held(&mut self, core: CoreId, pieces: &[&[u8]]) {
+        let mut taken = std::mem::take(&mut self.taken);
+        if self.flushing == Some(core) {
+            self.flushing = None;
+            if let Some(flusher) = &self.flusher {
+                flusher.take_back(&mut taken);
+            }
+        }
+        let mut scratch = Vec::new();
+        if self.holder == Some(core) {
+            self.holder = None;
+            scratch = std::mem::take(&mut self.scratch);
+        }
+        if let Some(key) = self.cores[core].connection {
+            let mut all: [&[u8]; PIECES] = [&taken, &scratch, b"", b""];
+            for (slot, piece) in all[2..].iter_mut().zip(pieces) {
+                *slot = piece;
+            }
+            self.send_pieces(key, &all);
+        }
+        if scratch.capacity() > 0 {
+            scratch.clear();
+            self.scratch = scratch;
+        }
+        taken.clear();
+        self.taken = taken;
+    }
+
+    /// Sends in order; what the socket does not take waits in the connection. A broken connection loses its client.
+    pub(crate) fn send_pieces(&mut self, key: Key, pieces: &[&[u8]]) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if total == 0 {
+            return;
+        }
+        let mut sent = 0;
+        if !connection.has_output() {
+            let mut filled = pieces.iter().filter(|piece| !piece.is_empty());
+            let result = if let (Some(only), None) = (filled.next(), filled.next()) {
+                net::send(connection.fd.as_fd(), only)
+            } else {
+                let mut slices = [IoSlice::new(b""); PIECES];
+                for (slice, piece) in slices.iter_mut().zip(pieces) {
+                    *slice = IoSlice::new(piece);
+                }
+                net::send_vectored(connection.fd.as_fd(), &slices)
+            };
+            match result {
+                Ok(n) => sent = n,
+                Err(_) => return self.lose_client(key),
+            }
+        }
+        if sent == total {
+            return;
+        }
+        let output = connection.output.get_or_insert_with(Box::default);
+        let mut skip = sent;
+        for piece in pieces {
+            let rest = piece.get(skip..).unwrap_or_default();
+            skip = skip.saturating_sub(piece.len());
+            if output.push(rest).is_err() {
+                // The spool file is full: what follows would be out of order.
+                return self.lose_client(key);
+            }
+        }
+        self.register(key);
+        self.set_deadline(key, Some(self.reactor.now_ms() + self.options.write_stall_ms));
+    }
+
+    /// The socket takes bytes again.
+    pub(crate) fn drain_output(&mut self, key: Key) {
+        let low_water = self.options.high_water / 2;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(output) = connection.output.as_mut() else { return };
+        let Ok(sent) = output.drain(connection.fd.as_fd()) else { return self.lose_client(key) };
+        let empty = output.is_empty();
+        let low = output.in_memory() <= low_water;
+        if empty {
+            connection.output = None;
+            connection.deadline_ms = None;
+        } else if sent > 0 {
+            let at = self.reactor.now_ms() + self.options.write_stall_ms;
+            self.set_deadline(key, Some(at));
+        }
+        let Some(connection) = self.connections.get(key) else { return };
+        match connection.state {
+            State::Busy(core) if low => self.output_drained(core),
+            State::Draining(after) if empty => self.after_response(key, after),
+            _ => {}
+        }
+    }
+
+    /// Leaves what a core has written to the flusher while the core goes on; returns how many bytes wait there.
+    pub(crate) fn hold(&mut self, core: CoreId) -> usize {
+        if self.holder != Some(core) || self.scratch.is_empty() {
+            return 0;
+        }
+        let Some(flusher) = &self.flusher else { return 0 };
+        let Some(connection) = self.cores[core].connection.and_then(|key| self.connections.get(key)) else {
+            return 0;
+        };
+        self.flushing = Some(core);
+        self.holder = None;
+        flusher.hold(&connection.fd, &mut self.scratch)
+    }
+
+    /// The response is complete: sends the rest, logs, frees the core.
+    pub fn finish(&mut self, core: CoreId) {
+        if !self.cores[core].response.begun {
+            self.fail(core);
+            return;
+        }
+        let mut keep_alive = self.cores[core].response.keep_alive;
+        match self.cores[core].response.body {
+            BodyMode::Chunked => {
+                self.own_scratch(core);
+                self.scratch.extend_from_slice(LAST_CHUNK);
+            }
+            BodyMode::Length(left) if left > 0 => {
+                // The client waits for bytes that will not come: the end of the connection tells it.
+                keep_alive = false;
+                if self.cores[core].connection.is_some() {
+                    self.warn_length(core, "fewer");
+                }
+            }
+            _ => {}
+        }
+        self.flush(core);
+        self.end(core, if keep_alive { After::KeepAlive } else { After::Close });
+    }
+
+    /// The request has failed: an error page if nothing has been sent, else the connection is cut.
+    pub fn fail(&mut self, core: CoreId) -> Failure {
+        let mut failure = Failure::Gone;
+        let begun = self.cores[core].response.begun;
+        // A head that is still in our hands can be taken back.
+        let unsent = begun
+            && self.holder == Some(core)
+            && self.scratch.len() as u64 == self.cores[core].response.header_bytes;
+        if unsent {
+            self.scratch.clear();
+        }
+        if self.cores[core].connection.is_some() {
+            failure = if begun && !unsent { Failure::Cut } else { Failure::Answered };
+        }
+        let mut after = After::Close;
+        if failure == Failure::Answered {
+            self.own_scratch(core);
+            let date = self.date();
+            let exchange = self.cores[core].request.exchange;
+            let before = self.scratch.len();
+            let keep_alive = exchange.keep_alive && !self.draining;
+            error_page(
+                &mut self.scratch,
+                exchange.version,
+                500,
+                exchange.is_head,
+                keep_alive,
+                exchange.cgi,
+                &date,
+            );
+            let page = (self.scratch.len() - before) as u64;
+            let body = if exchange.is_head { 0 } else { 21 };
+            let response = &mut self.cores[core].response;
+            response.status = 500;
+            response.body_bytes = body;
+            response.header_bytes = page - body;
+            response.field_count = if exchange.cgi { 2 } else { 3 };
+            if keep_alive {
+                after = After::KeepAlive;
+            }
+        }
+        self.flush(core);
+        self.end(core, after);
+        failure
+    }
+
+    /// Sends an error page of the server itself instead of a response and ends the request.
+    pub fn reject(&mut self, core: CoreId) {
+        self.fail(core);
+    }
+
+    fn end(&mut self, core: CoreId, after: After) {
+        self.drop_waits(core);
+        self.write_request_line(core);
+        if let Some(key) = self.cores[core].connection {
+            self.after_response(key, after);
+        }
+        self.cores.release(core);
+        self.instance.set_busy(self.cores.busy());
+    }
+
+    /// The response has been handed over: keeps the connection for the next request, or ends it.
+    pub(crate) fn after_response(&mut self, key: Key, after: After) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.has_output() {
+            connection.state = State::Draining(after);
+            return;
+        }
+        match after {
+            After::KeepAlive if !self.draining => {
+                connection.state = State::Idle;
+                connection.flags.served = true;
+                let more =
+                    !connection.unread.is_empty() || connection.flags.readable || connection.flags.ended;
+                self.set_deadline(key, Some(self.reactor.now_ms() + self.options.keep_alive_ms));
+                if more {
+                    self.enqueue(key);
+                } else {
+                    self.register(key);
+                }
+            }
+            After::Linger => self.linger(key),
+            // Bytes that nobody read would turn the close into a reset.
+            After::Close | After::KeepAlive if !connection.unread.is_empty() || connection.flags.readable => {
+                self.linger(key);
+            }
+            After::Close | After::KeepAlive => self.close(key),
+        }
+    }
+
+    fn warn_length(&mut self, core: CoreId, how: &str) {
+        let request = &self.cores[core].request;
+        let uri = String::from_utf8_lossy(request.uri()).escape_debug().to_string();
+        self.log_server(&format!(
+            "the application sends {how} bytes than its Content-Length announces for {uri}; the response is cut off"
+        ));
+    }
+
+    fn write_request_line(&mut self, core: CoreId) {
+        let total_requests = self.instance.count_request();
+        if !self.options.log_requests && !self.cores[core].log_always {
+            return;
+        }
+        let now_ms = self.reactor.refresh_now();
+        let slot = &self.cores[core];
+        let request = &slot.request;
+        let elapsed_ms = now_ms.saturating_sub(request.began_ms);
+        let started = clock::ctime(clock::unix_seconds().saturating_sub(elapsed_ms / 1000));
+        let address = match request.source {
+            crate::Source::Uwsgi => request.var(b"REMOTE_ADDR").unwrap_or_default().to_vec(),
+            crate::Source::Http => match request.peer {
+                net::Peer::Ip(address, _) => address.to_string().into_bytes(),
+                net::Peer::Unix => Vec::new(),
+            },
+        };
+        let (vars, vars_bytes) = request.variables();
+        let mut line = Vec::with_capacity(256);
+        append_line(
+            &mut line,
+            &Record {
+                pid: std::process::id(),
+                app_id: slot.app.map_or(-1, |(app, _)| i64::from(app)),
+                app_requests: slot.app.map_or(0, |(_, requests)| requests),
+                total_requests,
+                addr: &address,
+                user: request.var(b"REMOTE_USER").unwrap_or_default(),
+                vars: vars * 2,
+                vars_bytes,
+                started_local: started.as_bytes(),
+                method: request.method(),
+                uri: request.uri(),
+                protocol: request.protocol(),
+                body_bytes: slot.response.body_bytes,
+                elapsed_ms,
+                status: slot.response.status,
+                header_count: slot.response.field_count,
+                header_bytes: slot.response.header_bytes,
+                switches: slot.switches,
+                core: core.0,
+                via_sendfile: false,
+            },
+        );
+        self.log_buffer().extend_from_slice(&line);
+    }
+
+    /// The peer of a core's client, for log lines.
+    pub fn client(&self, core: CoreId) -> String {
+        describe(self.cores[core].request.peer)
+    }
+}

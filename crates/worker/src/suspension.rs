@@ -1,0 +1,243 @@
+//! Suspending and resuming: waits, yields, back-pressure, cancellation.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use greenloom_sys::clock;
+
+use crate::connection::State as ConnectionState;
+use crate::cores::table::State;
+use crate::cores::watch::Waiter;
+use crate::worker::{Worker, kind};
+use crate::{Action, Cancel, CoreId, Interest, Wakeup};
+
+/// How long a core whose yields are coalesced may go on before others get a look, and how many bytes it may gather.
+const SLICE_NS: u64 = 100_000;
+const SLICE_BYTES: usize = 16 * 1024;
+
+/// What a yield means for the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Yielded {
+    /// Nobody else can run: go on at once.
+    GoOn,
+    /// Suspended; an [`Action::Resume`] will come.
+    Suspended,
+}
+
+/// How a core's last wait ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The descriptor that became ready.
+    pub ready_fd: Option<RawFd>,
+    /// The deadline was over first.
+    pub timed_out: bool,
+}
+
+impl Worker {
+    /// Registers a wait for a descriptor; it begins with the next yield or suspend. `timeout_ms`: when to give up;
+    /// of several deadlines the earliest counts. On error (`EBADF`, or `EPERM` for a regular file) nothing has changed.
+    pub fn wait_fd(
+        &mut self,
+        core: CoreId,
+        fd: RawFd,
+        interest: Interest,
+        timeout_ms: Option<u64>,
+    ) -> io::Result<()> {
+        let waiter = (core, self.cores[core].sequence);
+        let watch = self.watches.add(&self.reactor, kind::WATCH, waiter, fd, interest)?;
+        let now = self.reactor.refresh_now();
+        let slot = &mut self.cores[core];
+        slot.watches.push(watch);
+        if let Some(timeout) = timeout_ms {
+            let at = now.saturating_add(timeout);
+            slot.deadline_ms = Some(slot.deadline_ms.map_or(at, |other| other.min(at)));
+        }
+        Ok(())
+    }
+
+    /// Registers a deadline; it counts from now and is waited for by the next yield or suspend.
+    pub fn sleep(&mut self, core: CoreId, ms: u64) {
+        let at = self.reactor.refresh_now().saturating_add(ms);
+        let slot = &mut self.cores[core];
+        slot.sleeping = true;
+        slot.deadline_ms = Some(slot.deadline_ms.map_or(at, |other| other.min(at)));
+    }
+
+    /// How the last wait of a core ended.
+    pub fn outcome(&self, core: CoreId) -> Outcome {
+        let slot = &self.cores[core];
+        Outcome { ready_fd: slot.ready_fd, timed_out: slot.timed_out }
+    }
+
+    /// The iterable of a core has yielded a part, which has been written. Counts a switch. With a registered wait the
+    /// core is suspended; without one, only if somebody else can run or its slice is used up.
+    pub fn yielded(&mut self, core: CoreId) -> Yielded {
+        let slot = &self.cores[core];
+        let waits = !slot.watches.is_empty() || slot.deadline_ms.is_some();
+        if waits || self.flusher.is_none() || self.others_can_run() {
+            self.suspend(core);
+            return Yielded::Suspended;
+        }
+        if self.hold(core) >= SLICE_BYTES || clock::monotonic_ns() >= self.cores[core].slice_ns + SLICE_NS {
+            self.suspend(core);
+            return Yielded::Suspended;
+        }
+        self.cores[core].switches += 1;
+        Yielded::GoOn
+    }
+
+    fn others_can_run(&self) -> bool {
+        self.has_work() || self.reactor.has_events()
+    }
+
+    /// Counts switches that were made of one: the parts of a list that leave together.
+    pub fn count_switches(&mut self, core: CoreId, switches: u64) {
+        self.cores[core].switches += switches;
+    }
+
+    /// Suspends a core until one of its registered waits ends; without any it goes to the end of the run queue.
+    /// What it has written leaves now.
+    pub fn suspend(&mut self, core: CoreId) {
+        self.flush(core);
+        self.watch_client(core);
+        let slot = &mut self.cores[core];
+        slot.switches += 1;
+        slot.ready_fd = None;
+        slot.timed_out = false;
+        slot.sleeping = false;
+        if slot.connection.is_none() {
+            // The client has gone while this core ran.
+            return self.cancel_now(core, Cancel::ClientGone);
+        }
+        if slot.watches.is_empty() && slot.deadline_ms.is_none() {
+            slot.state = State::Queued;
+            self.schedule.push(core);
+            return;
+        }
+        slot.state = State::Waiting;
+        if let Some(at) = slot.deadline_ms {
+            let key = timer_key(core, slot.sequence);
+            self.reactor.arm(at, key);
+        }
+    }
+
+    /// Suspends a core whose output has to drain first.
+    pub fn stall(&mut self, core: CoreId) {
+        self.flush(core);
+        self.watch_client(core);
+        let slot = &mut self.cores[core];
+        slot.switches += 1;
+        let Some(key) = slot.connection else {
+            return self.cancel_now(core, Cancel::ClientGone);
+        };
+        if self.connections.get(key).is_some_and(crate::connection::Connection::has_output) {
+            slot.state = State::Stalled;
+        } else {
+            // It drained while it was flushed.
+            slot.state = State::Queued;
+            self.schedule.push(core);
+        }
+    }
+
+    /// A suspended core must hear of a client that leaves.
+    fn watch_client(&mut self, core: CoreId) {
+        if let Some(key) = self.cores[core].connection
+            && let Some(connection) = self.connections.get(key)
+            && matches!(connection.state, ConnectionState::Busy(_))
+        {
+            self.register(key);
+        }
+    }
+
+    pub(crate) fn resume_queued(&mut self, core: CoreId) {
+        self.go_on(core, Wakeup::Turn);
+    }
+
+    pub(crate) fn output_drained(&mut self, core: CoreId) {
+        if self.cores[core].state == State::Stalled {
+            self.go_on(core, Wakeup::Drained);
+        }
+    }
+
+    fn go_on(&mut self, core: CoreId, why: Wakeup) {
+        let slot = &mut self.cores[core];
+        slot.state = State::Running;
+        slot.slice_ns = clock::monotonic_ns();
+        self.pending.push_back(Action::Resume(core, why));
+    }
+
+    /// A descriptor is ready for a waiter.
+    pub(crate) fn wake_waiter(&mut self, waiter: Waiter, fd: RawFd) {
+        let is_current = self
+            .cores
+            .get(waiter.core)
+            .is_some_and(|slot| slot.state == State::Waiting && slot.sequence == waiter.sequence);
+        if !is_current {
+            self.counters.stale_wakes += 1;
+            return;
+        }
+        self.drop_waits(waiter.core);
+        self.cores[waiter.core].ready_fd = Some(fd);
+        self.go_on(waiter.core, Wakeup::Wait);
+    }
+
+    pub(crate) fn on_core_timer(&mut self, key: u64) {
+        let core = CoreId(u32::try_from(key & u64::from(u32::MAX)).unwrap_or(u32::MAX));
+        let Some(slot) = self.cores.get(core) else { return };
+        // A key of an earlier wait: its core has gone on long ago.
+        if slot.state != State::Waiting || timer_key(core, slot.sequence) != key {
+            return;
+        }
+        self.drop_waits(core);
+        self.cores[core].timed_out = true;
+        self.go_on(core, Wakeup::Wait);
+    }
+
+    /// Ends all waits of a core, begun or only registered.
+    pub(crate) fn drop_waits(&mut self, core: CoreId) {
+        if self.cores[core].sleeping && !self.sleep_warned {
+            self.sleep_warned = true;
+            self.log_server(
+                "uwsgi.async_sleep() had no effect: the request ended without a yield (or uwsgi.suspend()) after it; \
+                 said once",
+            );
+        }
+        let slot = &mut self.cores[core];
+        slot.sleeping = false;
+        slot.sequence = slot.sequence.wrapping_add(1);
+        slot.deadline_ms = None;
+        while let Some(watch) = self.cores[core].watches.pop() {
+            self.watches.leave(watch, core);
+        }
+    }
+
+    /// Ends the request of a suspended core: the driver gets [`Wakeup::Cancelled`]. A core that runs finds out by
+    /// itself, when it writes or suspends.
+    pub(crate) fn cancel(&mut self, core: CoreId, why: Cancel) {
+        match self.cores[core].state {
+            State::Free | State::Running => {}
+            State::Queued => {
+                self.schedule.remove(core);
+                self.cancel_now(core, why);
+            }
+            State::Waiting | State::Stalled => self.cancel_now(core, why),
+        }
+    }
+
+    fn cancel_now(&mut self, core: CoreId, why: Cancel) {
+        self.drop_waits(core);
+        self.go_on(core, Wakeup::Cancelled(why));
+    }
+
+    /// Cancels all suspended cores; for leaving at once.
+    pub fn cancel_all(&mut self) {
+        for core in self.cores.ids() {
+            self.cancel(core, Cancel::Stop);
+        }
+    }
+}
+
+/// Names one wait of one core in the timer heap.
+fn timer_key(core: CoreId, sequence: u32) -> u64 {
+    u64::from(kind::CORE) << 56 | u64::from(sequence & 0x00ff_ffff) << 32 | u64::from(core.0)
+}

@@ -1,0 +1,423 @@
+//! The worker: reactor, connections and cores put together. A turn becomes actions, pulled one by one.
+//!
+//! What happens to one connection is in `inbound.rs` (bytes to a core), `outbound.rs` (a core's bytes to the client),
+//! `suspension.rs` (waits) and `accepting.rs` (listeners); here is what they share and the order in which a turn
+//! looks at things.
+
+use std::collections::VecDeque;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+
+use greenloom_proto::http1::response::http_date;
+use greenloom_reactor::{Batch, Reactor, Wake};
+use greenloom_sys::{clock, epoll, net};
+
+use crate::accepting::Listener;
+use crate::connection::{Connection, State};
+use crate::cores::table::Table;
+use crate::cores::watch::{Waiter, Watches};
+use crate::flusher::Flusher;
+use crate::options::WorkerOptions;
+use crate::request::Request;
+use crate::schedule::Schedule;
+use crate::slots::{Key, Slots};
+use crate::{Action, CoreId, Instance, Leave, Listen};
+
+/// Kinds of epoll tokens and timer keys.
+pub(crate) mod kind {
+    pub(crate) const CONNECTION: u8 = 1;
+    pub(crate) const LISTENER: u8 = 2;
+    pub(crate) const WATCH: u8 = 3;
+    pub(crate) const CONTROL: u8 = 4;
+    pub(crate) const CORE: u8 = 5;
+}
+
+/// Bytes one receive can bring. One buffer serves all connections.
+const BUFFER: usize = 64 * 1024;
+/// Connections with buffered input that one turn serves.
+const READY_PER_TURN: usize = 64;
+/// Request lines are written at the latest when so many bytes have gathered.
+const LOG_BYTES: usize = 16 * 1024;
+
+/// Where a turn stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Events,
+    Timers,
+    /// Connections with input that came earlier; so many are left to this turn.
+    Ready(usize),
+    /// Requests that wait for a core.
+    Parked,
+    Run,
+    Over,
+}
+
+/// What a worker has seen since it started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Requests that found all cores busy.
+    pub queue_full: u64,
+    /// Requests whose client left before the end of the response.
+    pub clients_gone: u64,
+    /// Connections refused for bytes that do not parse or limits that do not hold.
+    pub refused: u64,
+    /// Wake-ups that were meant for a wait that was over.
+    pub stale_wakes: u64,
+}
+
+/// See the crate's description.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts; the states are `Phase` and those of the parts"
+)]
+pub struct Worker {
+    pub(crate) options: WorkerOptions,
+    pub(crate) reactor: Reactor,
+    embedded: bool,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) connections: Slots<Connection>,
+    pub(crate) cores: Table,
+    pub(crate) watches: Watches,
+    pub(crate) schedule: Schedule,
+    pub(crate) flusher: Option<Flusher>,
+    pub(crate) instance: Box<dyn Instance>,
+    control: Option<OwnedFd>,
+    phase: Phase,
+    /// Actions decided and not pulled yet.
+    pub(crate) pending: VecDeque<Action>,
+    /// Connections that have something to do although nothing happens on their socket.
+    pub(crate) ready: VecDeque<Key>,
+    /// Connections with a complete request, in the order in which they get cores.
+    pub(crate) parked: VecDeque<Key>,
+    /// Request values that no core has.
+    #[expect(clippy::vec_box, reason = "they go into cores and connections as boxes, by pointer")]
+    pub(crate) spare: Vec<Box<Request>>,
+    /// The receive buffer.
+    pub(crate) buffer: Vec<u8>,
+    /// Response bytes of `holder` that have not been sent.
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) holder: Option<CoreId>,
+    /// The core whose bytes the flusher holds.
+    pub(crate) flushing: Option<CoreId>,
+    /// Bytes taken back from the flusher; empty but for its capacity.
+    pub(crate) taken: Vec<u8>,
+    woken: Vec<Waiter>,
+    log: Vec<u8>,
+    date: [u8; 29],
+    date_at_ms: u64,
+    full_logged_ms: Option<u64>,
+    pub(crate) sleep_warned: bool,
+    pub(crate) draining: bool,
+    left: bool,
+    pub(crate) counters: Counters,
+}
+
+impl Worker {
+    /// A worker that accepts from `listeners` and obeys `control` (see the process tree): bytes `d` (drain and
+    /// leave) and `q` (leave at once), or its end. To be made after the last fork.
+    pub fn new(
+        options: WorkerOptions,
+        listeners: Vec<Listen>,
+        control: Option<OwnedFd>,
+        instance: Box<dyn Instance>,
+    ) -> io::Result<Self> {
+        let reactor = Reactor::new()?;
+        if let Some(control) = &control {
+            reactor.add(control.as_raw_fd(), epoll::IN | epoll::RDHUP, u64::from(kind::CONTROL) << 56)?;
+        }
+        let flusher = if options.coalesce { Some(Flusher::start()?) } else { None };
+        let now = reactor.now_ms();
+        let mut worker = Self {
+            cores: Table::new(options.cores),
+            options,
+            reactor,
+            embedded: false,
+            listeners: listeners.into_iter().map(Listener::new).collect(),
+            connections: Slots::default(),
+            watches: Watches::default(),
+            schedule: Schedule::default(),
+            flusher,
+            instance,
+            control,
+            phase: Phase::Over,
+            pending: VecDeque::new(),
+            ready: VecDeque::new(),
+            parked: VecDeque::new(),
+            spare: Vec::new(),
+            buffer: vec![0; BUFFER],
+            scratch: Vec::new(),
+            holder: None,
+            flushing: None,
+            taken: Vec::new(),
+            woken: Vec::new(),
+            log: Vec::new(),
+            date: http_date(clock::unix_seconds()),
+            date_at_ms: now,
+            full_logged_ms: None,
+            sleep_warned: false,
+            draining: false,
+            left: false,
+            counters: Counters::default(),
+        };
+        worker.watch_listeners()?;
+        Ok(worker)
+    }
+
+    /// The descriptor a foreign loop watches for reading; call [`Self::embed`] first.
+    pub fn fd(&self) -> RawFd {
+        self.reactor.fd()
+    }
+
+    /// The same, borrowed.
+    pub fn poll_fd(&self) -> BorrowedFd<'_> {
+        self.reactor.as_fd()
+    }
+
+    /// Makes [`Self::fd`] ready for everything a turn has to do, timers and work left over included.
+    pub fn embed(&mut self) -> io::Result<()> {
+        self.embedded = true;
+        self.reactor.embed()
+    }
+
+    /// A handle that makes the next wait end, from any thread.
+    pub fn wake_handle(&self) -> Wake {
+        self.reactor.wake_handle()
+    }
+
+    /// Tells the process tree that this worker accepts connections.
+    pub fn announce_ready(&self) -> io::Result<()> {
+        match &self.control {
+            Some(control) => net::send(control.as_fd(), b"r").map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// What has been seen since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Cores with a request.
+    pub fn busy_cores(&self) -> u32 {
+        self.cores.busy()
+    }
+
+    /// Open connections.
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Begins a turn: collects what is ready, without blocking.
+    pub fn turn(&mut self) -> io::Result<()> {
+        self.phase = Phase::Events;
+        self.reactor.poll().map(drop)
+    }
+
+    /// The next thing a driver has to do in this turn. `None` ends the turn.
+    pub fn next_action(&mut self) -> Option<Action> {
+        loop {
+            if let Some(action) = self.pending.pop_front() {
+                return Some(action);
+            }
+            match self.phase {
+                Phase::Events => match self.reactor.next_event() {
+                    Some(event) => self.on_event(event.token, event.mask),
+                    None => {
+                        if !self.accept_more() {
+                            self.phase = Phase::Timers;
+                        }
+                    }
+                },
+                Phase::Timers => match self.reactor.next_expired() {
+                    Some(key) => self.on_timer(key),
+                    None => self.phase = Phase::Ready(self.ready.len().min(READY_PER_TURN)),
+                },
+                Phase::Ready(0) => self.phase = Phase::Parked,
+                Phase::Ready(left) => {
+                    self.phase = Phase::Ready(left - 1);
+                    if let Some(key) = self.ready.pop_front() {
+                        if let Some(connection) = self.connections.get_mut(key) {
+                            connection.flags.queued = false;
+                        }
+                        self.advance(key);
+                    }
+                }
+                Phase::Parked => {
+                    if !self.start_parked() {
+                        self.schedule.begin_round();
+                        self.phase = Phase::Run;
+                    }
+                }
+                Phase::Run => {
+                    if let Some(core) = self.schedule.next_of_round() {
+                        self.resume_queued(core);
+                    } else {
+                        self.phase = Phase::Over;
+                        self.end_turn();
+                    }
+                }
+                Phase::Over => return None,
+            }
+        }
+    }
+
+    fn end_turn(&mut self) {
+        self.flush_log();
+        if self.draining && !self.left && self.connections.len() == 0 && self.cores.busy() == 0 {
+            self.leave(Leave::Drained);
+        }
+        if self.embedded {
+            if self.has_work() {
+                self.reactor.wake_handle().notify();
+            }
+            // Without its timerfd an embedded worker would sleep through deadlines.
+            if let Err(error) = self.reactor.settle() {
+                self.log_server(&format!("timerfd: {error}"));
+            }
+        }
+    }
+
+    /// Whether a turn would find something to do at once: then a wait must not block.
+    pub fn has_work(&self) -> bool {
+        !self.schedule.is_empty()
+            || !self.ready.is_empty()
+            || !self.pending.is_empty()
+            || (!self.parked.is_empty() && self.cores.has_free())
+    }
+
+    /// Milliseconds a wait may take at most; `None`: for ever.
+    pub fn timeout_ms(&self) -> Option<u32> {
+        if self.has_work() { Some(0) } else { self.reactor.timeout_ms() }
+    }
+
+    /// Takes the event buffer out, so that a driver can wait with it while it borrows nothing of the worker.
+    pub fn take_batch(&mut self) -> Option<Batch> {
+        self.reactor.take_batch()
+    }
+
+    /// Puts the buffer back after the wait; its events belong to the next turn.
+    pub fn give_batch(&mut self, batch: Batch) {
+        self.reactor.give_batch(batch);
+    }
+
+    fn on_event(&mut self, token: u64, mask: u32) {
+        match u8::try_from(token >> 56).unwrap_or(0) {
+            kind::CONNECTION => self.on_connection(Key::from_token(token), mask),
+            kind::LISTENER => self.on_listener(token),
+            kind::WATCH => self.on_watch(token, mask),
+            kind::CONTROL => self.on_control(),
+            _ => {}
+        }
+    }
+
+    fn on_timer(&mut self, key: u64) {
+        match u8::try_from(key >> 56).unwrap_or(0) {
+            kind::CONNECTION => self.on_connection_timer(Key::from_token(key)),
+            kind::LISTENER => self.resume_accepting(),
+            kind::CORE => self.on_core_timer(key),
+            _ => {}
+        }
+    }
+
+    fn on_watch(&mut self, token: u64, mask: u32) {
+        let mut woken = std::mem::take(&mut self.woken);
+        if let Some(fd) = self.watches.fired(&self.reactor, kind::WATCH, token, mask, &mut woken) {
+            for waiter in woken.drain(..) {
+                self.wake_waiter(waiter, fd);
+            }
+        }
+        self.woken = woken;
+    }
+
+    fn on_control(&mut self) {
+        let Some(control) = &self.control else { return };
+        let mut bytes = [0; 16];
+        match net::recv(control.as_fd(), &mut bytes) {
+            Ok(net::Received::Nothing) => {}
+            Ok(net::Received::Bytes(n)) => {
+                if bytes[..n].contains(&b'q') {
+                    self.leave(Leave::Ordered);
+                } else if bytes[..n].contains(&b'd') {
+                    self.drain();
+                }
+            }
+            Ok(net::Received::End) | Err(_) => {
+                self.control = None;
+                self.leave(Leave::MasterGone);
+            }
+        }
+    }
+
+    /// Stops accepting; [`Action::Leave`] comes once all requests have ended.
+    pub fn drain(&mut self) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        self.close_listeners();
+        for key in self.connections.keys() {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            if matches!(connection.state, State::Idle) {
+                // A request may already be in the socket: one more look before the end.
+                connection.flags.readable = true;
+                self.advance(key);
+                if self.connections.get(key).is_some_and(|c| matches!(c.state, State::Idle)) {
+                    self.close(key);
+                }
+            }
+        }
+    }
+
+    fn leave(&mut self, why: Leave) {
+        if !self.left {
+            self.left = true;
+            self.pending.push_back(Action::Leave(why));
+        }
+    }
+
+    /// The Date field's value.
+    pub(crate) fn date(&mut self) -> [u8; 29] {
+        // Twice a second is often enough for a value with whole seconds.
+        let now = self.reactor.now_ms();
+        if now >= self.date_at_ms + 500 {
+            self.date_at_ms = now;
+            self.date = http_date(clock::unix_seconds());
+        }
+        self.date
+    }
+
+    /// A line of the server's log, with the date in front.
+    pub fn log_server(&mut self, text: &str) {
+        let line = format!("{} - {text}\n", clock::ctime(clock::unix_seconds()));
+        self.log.extend_from_slice(line.as_bytes());
+    }
+
+    pub(crate) fn log_buffer(&mut self) -> &mut Vec<u8> {
+        if self.log.len() > LOG_BYTES {
+            self.flush_log();
+        }
+        &mut self.log
+    }
+
+    /// Writes the log lines that have gathered; done at the end of every turn.
+    pub fn flush_log(&mut self) {
+        if !self.log.is_empty() {
+            // Nowhere to report a broken log to.
+            let _ = io::stderr().write_all(&self.log);
+            self.log.clear();
+        }
+    }
+
+    /// All cores are busy: says so, at most once a second.
+    pub(crate) fn note_full(&mut self) {
+        self.counters.queue_full += 1;
+        let now = self.reactor.now_ms();
+        if self.options.cores > 1 && self.full_logged_ms.is_none_or(|at| now >= at + 1000) {
+            self.full_logged_ms = Some(now);
+            self.log_server("[DANGER] async queue is full !!!");
+        }
+    }
+}

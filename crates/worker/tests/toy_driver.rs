@@ -1,0 +1,332 @@
+//! A second driver, in fifty lines, in a foreign `poll(2)` loop: proves that the worker is a leaf, and tries the
+//! worker's promises with real sockets but no language.
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    use greenloom_worker::config::{Protocol, Settings};
+    use greenloom_worker::{
+        Action, Alone, CoreId, Interest, Leave, Listen, Wakeup, Worker, WorkerOptions, Written, Yielded,
+    };
+
+    // ---- the driver -------------------------------------------------------------------------------------------
+
+    /// An application: called when its request starts and whenever it is resumed, until it says it has ended.
+    type App = fn(&mut Worker, CoreId, u32, Option<Wakeup>) -> Step;
+
+    enum Step {
+        Suspended,
+        Done,
+    }
+
+    fn drive(worker: &mut Worker, app: App, until: &mut dyn FnMut(&mut Worker) -> bool) -> Option<Leave> {
+        let mut steps: HashMap<CoreId, u32> = HashMap::new();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        worker.embed().unwrap();
+        while !until(worker) {
+            assert!(Instant::now() < deadline, "nothing happened for too long");
+            worker.turn().unwrap();
+            while let Some(action) = worker.next_action() {
+                let (core, why) = match action {
+                    Action::Start(core) => (core, None),
+                    Action::Resume(core, why) => (core, Some(why)),
+                    Action::Leave(leave) => return Some(leave),
+                };
+                let step = *steps.entry(core).and_modify(|n| *n += 1).or_insert(0);
+                if let Step::Done = app(worker, core, step, why) {
+                    steps.remove(&core);
+                    worker.finish(core);
+                }
+            }
+            poll_one(worker, 50);
+        }
+        None
+    }
+
+    fn poll_one(worker: &Worker, ms: i64) {
+        let fd = worker.poll_fd();
+        let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::IN)];
+        let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: ms * 1_000_000 };
+        rustix::event::poll(&mut fds, Some(&timeout)).unwrap();
+    }
+
+    // ---- helpers ----------------------------------------------------------------------------------------------
+
+    fn worker(change: impl FnOnce(&mut WorkerOptions)) -> (Worker, std::net::SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut options = WorkerOptions::from_settings(&Settings::default());
+        options.cores = 4;
+        options.log_requests = false;
+        change(&mut options);
+        let listen = Listen { fd: OwnedFd::from(listener), protocol: Protocol::Http };
+        (Worker::new(options, vec![listen], None, Box::new(Alone::default())).unwrap(), address)
+    }
+
+    fn hello(worker: &mut Worker, core: CoreId, _: u32, _: Option<Wakeup>) -> Step {
+        let body = [b"hello ", worker.request(core).path()].concat();
+        worker
+            .respond(core, b"200 OK", Some(body.len() as u64), |head| {
+                head.field(b"Content-Type", b"text/plain")
+            })
+            .unwrap();
+        assert_eq!(worker.write(core, &body), Written::Taken(body.len()));
+        Step::Done
+    }
+
+    fn connect(address: std::net::SocketAddr) -> TcpStream {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    }
+
+    /// What has arrived so far.
+    fn received(stream: &mut TcpStream, into: &mut Vec<u8>) -> bool {
+        let mut piece = vec![0; 65536];
+        loop {
+            match stream.read(&mut piece) {
+                Ok(0) => return true,
+                Ok(n) => into.extend_from_slice(&piece[..n]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+                Err(_) => return true,
+            }
+        }
+    }
+
+    fn count(haystack: &[u8], needle: &[u8]) -> usize {
+        haystack.windows(needle.len()).filter(|window| *window == needle).count()
+    }
+
+    // ---- tests ------------------------------------------------------------------------------------------------
+
+    #[test]
+    fn pipelined_and_split_requests_on_one_connection() {
+        let (mut worker, address) = worker(|_| ());
+        let mut client = connect(address);
+        client
+            .write_all(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\nGET /c HT")
+            .unwrap();
+        let mut got = Vec::new();
+        let mut sent = false;
+        drive(&mut worker, hello, &mut |_| {
+            received(&mut client, &mut got);
+            if count(&got, b"hello /") == 2 && !sent {
+                sent = true;
+                client.write_all(b"TP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            }
+            count(&got, b"hello /c") == 1
+        });
+        assert_eq!((count(&got, b"HTTP/1.1 200 OK\r\n"), worker.busy_cores()), (3, 0));
+        assert_eq!(worker.connection_count(), 1);
+    }
+
+    #[test]
+    fn an_exported_connection_goes_on_elsewhere_with_its_unread_bytes() {
+        let (mut first, address) = worker(|_| ());
+        let (mut second, _) = worker(|_| ());
+        let mut client = connect(address);
+        client.write_all(b"GET /moved HTTP/1.1\r\nHo").unwrap();
+        drive(&mut first, hello, &mut |worker| worker.connection_count() == 1);
+        // One more turn, so that the half head has been read.
+        first.turn().unwrap();
+        assert_eq!(first.next_action(), None);
+        let mut exported = first.export_idle();
+        assert_eq!((exported.len(), first.connection_count()), (1, 0));
+        let exported = exported.remove(0);
+        assert_eq!(exported.unread, b"GET /moved HTTP/1.1\r\nHo");
+        assert_eq!(exported.protocol, Protocol::Http);
+        // Through a real hand-over: descriptor and bytes over a UNIX socket.
+        let (here, there) = UnixStream::pair().unwrap();
+        let fds = [exported.fd.as_fd()];
+        greenloom_sys::fdpass::send(here.as_fd(), &exported.unread, &fds).unwrap();
+        let mut bytes = [0; 1024];
+        let (n, mut fds) = greenloom_sys::fdpass::recv(there.as_fd(), &mut bytes).unwrap();
+        let arrived = greenloom_worker::Exported {
+            fd: fds.remove(0),
+            unread: bytes[..n].to_vec(),
+            protocol: exported.protocol,
+            peer: exported.peer,
+        };
+        drop(exported.fd);
+        second.import(arrived).unwrap();
+        client.write_all(b"st: h\r\n\r\n").unwrap();
+        let mut got = Vec::new();
+        drive(&mut second, hello, &mut |_| {
+            received(&mut client, &mut got);
+            count(&got, b"hello /moved") == 1
+        });
+    }
+
+    #[test]
+    fn full_cores_park_requests_and_nothing_is_lost() {
+        fn two_turns(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
+            if step < 3 {
+                worker.suspend(core);
+                return Step::Suspended;
+            }
+            hello(worker, core, step, why)
+        }
+        let (mut worker, address) = worker(|options| options.cores = 2);
+        let mut clients: Vec<_> = (0..100).map(|_| connect(address)).collect();
+        for client in &mut clients {
+            client.write_all(b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        }
+        let mut got = vec![Vec::new(); clients.len()];
+        drive(&mut worker, two_turns, &mut |_| {
+            clients.iter_mut().zip(&mut got).map(|(c, got)| received(c, got)).fold(true, |all, end| all & end)
+        });
+        assert!(got.iter().all(|got| count(got, b"hello /x") == 1));
+        assert!(worker.counters().queue_full > 0);
+        assert_eq!((worker.busy_cores(), worker.connection_count()), (0, 0));
+    }
+
+    #[test]
+    fn a_wait_with_a_timeout_ends_with_the_first_event() {
+        thread_local! { static PIPE: (UnixStream, UnixStream) = UnixStream::pair().unwrap(); }
+        fn waits(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
+            let fd = PIPE.with(|pipe| pipe.0.as_raw_fd());
+            match step {
+                0 => {
+                    worker.wait_fd(core, fd, Interest::Read, Some(10)).unwrap();
+                    assert_eq!(
+                        worker.yielded(core),
+                        Yielded::Suspended,
+                        "a yield after a wait always suspends"
+                    );
+                    Step::Suspended
+                }
+                1 => {
+                    assert_eq!(why, Some(Wakeup::Wait));
+                    assert!(worker.outcome(core).timed_out && worker.outcome(core).ready_fd.is_none());
+                    PIPE.with(|pipe| (&pipe.1).write_all(b"x").unwrap());
+                    worker.wait_fd(core, fd, Interest::Read, Some(60_000)).unwrap();
+                    worker.wait_fd(core, fd, Interest::Read, None).unwrap();
+                    assert!(worker.wait_fd(core, 999_999, Interest::Write, Some(1)).is_err());
+                    worker.suspend(core);
+                    Step::Suspended
+                }
+                _ => {
+                    assert_eq!(worker.outcome(core).ready_fd, Some(fd));
+                    assert!(!worker.outcome(core).timed_out);
+                    hello(worker, core, 0, None)
+                }
+            }
+        }
+        let (mut worker, address) = worker(|_| ());
+        let mut client = connect(address);
+        client.write_all(b"GET /w HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let mut got = Vec::new();
+        drive(&mut worker, waits, &mut |_| {
+            received(&mut client, &mut got);
+            count(&got, b"hello /w") == 1
+        });
+    }
+
+    #[test]
+    fn a_slow_reader_stalls_its_core_and_its_departure_cancels_it() {
+        fn endless(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
+            if let Some(Wakeup::Cancelled(_)) = why {
+                assert_eq!(worker.write(core, b"x"), Written::Gone);
+                return Step::Done;
+            }
+            if step == 0 {
+                worker.respond(core, b"200 OK", None, |_| Ok(())).unwrap();
+            }
+            let block = vec![b'z'; 65536];
+            loop {
+                match worker.write(core, &block) {
+                    Written::Taken(n) if n < block.len() => {
+                        worker.stall(core);
+                        return Step::Suspended;
+                    }
+                    Written::Taken(_) => {}
+                    Written::Gone => return Step::Done,
+                }
+            }
+        }
+        let (mut worker, address) = worker(|_| ());
+        let mut client = Some(connect(address));
+        client.as_mut().unwrap().write_all(b"GET /e HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let mut quiet_turns = 0;
+        drive(&mut worker, endless, &mut |worker| {
+            quiet_turns += u32::from(worker.busy_cores() == 1);
+            if quiet_turns == 20 {
+                client = None;
+            }
+            client.is_none() && worker.busy_cores() == 0
+        });
+        assert_eq!((worker.connection_count(), worker.counters().clients_gone), (0, 1));
+    }
+
+    #[test]
+    fn draining_finishes_what_has_begun_and_then_leaves() {
+        fn slow(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
+            if step == 0 {
+                worker.sleep(core, 30);
+                worker.suspend(core);
+                return Step::Suspended;
+            }
+            hello(worker, core, step, why)
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (control, mut master) = UnixStream::pair().unwrap();
+        control.set_nonblocking(true).unwrap();
+        let options =
+            WorkerOptions { log_requests: false, ..WorkerOptions::from_settings(&Settings::default()) };
+        let listen = Listen { fd: OwnedFd::from(listener), protocol: Protocol::Http };
+        let mut worker =
+            Worker::new(options, vec![listen], Some(control.into()), Box::new(Alone::default())).unwrap();
+        let mut client = connect(address);
+        client.write_all(b"GET /last HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let mut ordered = false;
+        let left = drive(&mut worker, slow, &mut |worker| {
+            if worker.busy_cores() == 1 && !ordered {
+                ordered = true;
+                master.write_all(b"d").unwrap();
+            }
+            false
+        });
+        assert_eq!(left, Some(Leave::Drained));
+        let mut got = Vec::new();
+        assert!(received(&mut client, &mut got), "the connection is closed");
+        assert_eq!((count(&got, b"hello /last"), count(&got, b"Connection: close")), (1, 1));
+    }
+
+    #[test]
+    fn slow_heads_and_bodies_hold_no_core_and_are_told_when_their_time_is_up() {
+        let (mut worker, address) = worker(|options| {
+            options.cores = 1;
+            options.head_timeout_ms = 60;
+            options.body_timeout_ms = 60;
+        });
+        let mut slow: Vec<_> = (0..20).map(|_| connect(address)).collect();
+        for (i, client) in slow.iter_mut().enumerate() {
+            let begin: &[u8] = if i % 2 == 0 {
+                b"GET /never HTTP/1.1\r\nHo"
+            } else {
+                b"POST /never HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nabc"
+            };
+            client.write_all(begin).unwrap();
+        }
+        let mut quick = connect(address);
+        quick.write_all(b"GET /quick HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        let mut got = vec![Vec::new(); slow.len()];
+        drive(&mut worker, hello, &mut |_| {
+            received(&mut quick, &mut answer);
+            let all = slow.iter_mut().zip(&mut got).map(|(c, got)| received(c, got)).fold(true, |a, b| a & b);
+            all && count(&answer, b"hello /quick") == 1
+        });
+        assert!(got.iter().all(|got| got.starts_with(b"HTTP/1.1 408 ")));
+        assert_eq!(worker.busy_cores(), 0);
+    }
+}
