@@ -1,1 +1,42 @@
-//! placeholder
+//! The process tree: who exists, who started whom, and what happens when one of them dies.
+//!
+//! ```text
+//! master ------ owns listeners, pid file, lives; runs no application code        tree.rs, generations.rs
+//!   |  exec of the same command, `PR_SET_PDEATHSIG`, socket for orders and reports (messages.rs)
+//! generation -- loads the application, forks workers from it                      generation.rs
+//!   |  Application::fork
+//! worker 1..N - serves; its helper thread listens to the master                   worker_process.rs, relay.rs
+//! ```
+//!
+//! The master is child subreaper: when a generation dies its workers become the master's children and serve on until
+//! the next generation's are ready. What a worker's life can look like is one pure state machine, `lifecycle.rs`.
+//! Without a master, [`run_single`] serves in the calling process.
+//!
+//! What must not be here: requests, protocols, languages. The tree knows an [`Application`] and nothing about it.
+#![forbid(unsafe_code)]
+
+mod application;
+pub mod banner;
+mod error;
+mod generation;
+mod generations;
+mod inheritance;
+mod lifecycle;
+mod listeners;
+pub mod log;
+mod messages;
+pub mod open_files;
+mod pidfile;
+mod relay;
+mod scoreboard;
+mod tree;
+mod worker_process;
+
+pub use application::{Application, BoundListener, DRAIN, LoadError, QUIT, READY, WorkerContext};
+pub use error::MasterError;
+pub use generation::run_generation;
+pub use greenloom_sys::process::{Fork, Pid, fork_single_threaded};
+pub use inheritance::{INHERITANCE_VARIABLE, Inheritance};
+pub use scoreboard::{Scoreboard, Slot};
+pub use tree::{Launch, run_master};
+pub use worker_process::run_single;

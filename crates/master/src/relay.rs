@@ -1,0 +1,185 @@
+//! The helper thread of a process that serves: it stands between the worker's loop and the rest of the tree.
+//!
+//! It passes the master's bytes on to the loop and the loop's back, turns `SIGTERM` into [`DRAIN`], and ends the
+//! process when the master is gone or the loop does not answer: also while the application sits in a C call that
+//! holds the interpreter. It touches no interpreter and no application.
+//!
+//! Why a thread: the kernel's own means (`PR_SET_PDEATHSIG`) watches the parent, and a worker's parent is its
+//! generation, which it outlives.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use greenloom_sys::clock::monotonic_ms;
+use greenloom_sys::process;
+use greenloom_sys::signals::{PosixSignal, SignalPipe};
+
+use crate::application::{DRAIN, QUIT, READY};
+use crate::log::say;
+
+/// How long the loop may take to leave when the master is gone: nobody would kill it afterwards.
+const ORPHAN_GRACE_MS: u64 = 300;
+/// How long the loop may take to leave at once.
+const QUIT_GRACE_MS: u64 = 1000;
+
+/// Who tells the process to leave.
+#[derive(Debug)]
+pub(crate) enum Upstream {
+    /// A master, at the other end of this socket.
+    Master(OwnedFd),
+    /// Nobody: the process is on its own, and the user's posix signals are for it.
+    Nobody,
+}
+
+/// Starts the thread; the control descriptor for the worker's loop.
+///
+/// `signals` catches at least `SIGTERM`. `mercy_ms` bounds the draining that a posix signal asked for.
+pub(crate) fn start(upstream: Upstream, signals: SignalPipe, mercy_ms: u64) -> io::Result<OwnedFd> {
+    let (control, inner) = UnixStream::pair()?;
+    control.set_nonblocking(true)?;
+    inner.set_nonblocking(true)?;
+    let alone = matches!(upstream, Upstream::Nobody);
+    let master = match upstream {
+        Upstream::Master(fd) => Some(fd),
+        Upstream::Nobody => None,
+    };
+    let relay = Relay {
+        alone,
+        master,
+        inner: Some(inner.into()),
+        signals,
+        mercy_ms,
+        quit_at_ms: None,
+        exit_at_ms: None,
+    };
+    // The thread lives as long as the process: nobody joins it.
+    process::spawn_thread("greenloom-relay", move || relay.run())?;
+    Ok(control.into())
+}
+
+struct Relay {
+    alone: bool,
+    master: Option<OwnedFd>,
+    /// `None` when the loop has left.
+    inner: Option<OwnedFd>,
+    signals: SignalPipe,
+    mercy_ms: u64,
+    quit_at_ms: Option<u64>,
+    exit_at_ms: Option<u64>,
+}
+
+impl Relay {
+    fn run(mut self) {
+        loop {
+            let now_ms = monotonic_ms();
+            if self.exit_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+                process::exit_now(1);
+            }
+            if self.quit_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+                self.quit(now_ms, QUIT_GRACE_MS);
+            }
+            let deadline_ms = [self.exit_at_ms, self.quit_at_ms].into_iter().flatten().min();
+            if self.wait(deadline_ms.map(|at_ms| at_ms.saturating_sub(now_ms))).is_err() {
+                // poll(2) fails only for want of memory; without a watch the process must not go on.
+                process::exit_now(1);
+            }
+        }
+    }
+
+    fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
+        let signals = self.signals.as_fd();
+        // An end that is closed is not watched: the signal pipe stands in for it, and is cheap to look at twice.
+        let master = self.master.as_ref().map_or(signals, |fd| fd.as_fd());
+        let inner = self.inner.as_ref().map_or(signals, |fd| fd.as_fd());
+        let ready = process::wait_readable(&[signals, master, inner], timeout_ms)?;
+        if ready[0] {
+            for signal in self.signals.take() {
+                self.signal(signal);
+            }
+        }
+        if ready[1] {
+            self.master_says();
+        }
+        if ready[2] {
+            self.loop_says();
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self, signal: PosixSignal) {
+        let now_ms = monotonic_ms();
+        match signal {
+            PosixSignal::Hangup if self.alone => {
+                say!(
+                    "SIGHUP received: there is no reload in this version, stop greenloom and start it again"
+                );
+            }
+            PosixSignal::Hangup | PosixSignal::Child => {}
+            PosixSignal::Interrupt | PosixSignal::Terminate if self.quit_at_ms.is_none() => {
+                if self.alone {
+                    say!("SIGINT/SIGTERM received...killing workers...");
+                }
+                self.quit_at_ms = Some(now_ms.saturating_add(self.mercy_ms));
+                self.to_loop(DRAIN);
+            }
+            PosixSignal::Interrupt | PosixSignal::Terminate | PosixSignal::Quit => {
+                self.quit(now_ms, QUIT_GRACE_MS);
+            }
+        }
+    }
+
+    fn master_says(&mut self) {
+        let Some(master) = &self.master else { return };
+        let mut bytes = [0; 16];
+        match process::read(master.as_fd(), &mut bytes) {
+            Ok(n @ 1..) => bytes[..n].iter().for_each(|byte| self.to_loop(*byte)),
+            Err(error) if retry(&error) => {}
+            Ok(_) | Err(_) => {
+                self.master = None;
+                self.quit(monotonic_ms(), ORPHAN_GRACE_MS);
+            }
+        }
+    }
+
+    fn loop_says(&mut self) {
+        let Some(inner) = &self.inner else { return };
+        let mut bytes = [0; 16];
+        match process::read(inner.as_fd(), &mut bytes) {
+            Ok(n @ 1..) if self.alone => {
+                if bytes[..n].contains(&READY) {
+                    say!("greenloom is ready (generation 1, 1 worker)");
+                }
+            }
+            Ok(n @ 1..) => {
+                // A master that is gone shows as the end of its stream.
+                let _ = self.master.as_ref().map(|master| process::send(master.as_fd(), &bytes[..n]));
+            }
+            Err(error) if retry(&error) => {}
+            Ok(_) | Err(_) => self.inner = None,
+        }
+    }
+
+    fn quit(&mut self, now_ms: u64, grace_ms: u64) {
+        // Not again: the time was already over.
+        self.quit_at_ms = Some(u64::MAX);
+        let exit_at_ms = now_ms.saturating_add(grace_ms);
+        self.exit_at_ms = Some(self.exit_at_ms.map_or(exit_at_ms, |earlier| earlier.min(exit_at_ms)));
+        self.to_loop(QUIT);
+    }
+
+    fn to_loop(&self, byte: u8) {
+        // A loop that has left needs no telling; one that never reads is ended by the deadlines.
+        let _ = self.inner.as_ref().map(|inner: &OwnedFd| send_byte(inner.as_fd(), byte));
+    }
+}
+
+/// Sends one byte of the control protocol.
+pub(crate) fn send_byte(socket: BorrowedFd<'_>, byte: u8) -> io::Result<()> {
+    process::send(socket, &[byte]).map(drop)
+}
+
+/// Whether a read failed only for now.
+pub(crate) fn retry(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

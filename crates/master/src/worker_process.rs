@@ -1,0 +1,135 @@
+//! A worker's process from its fork (or its start, without a master) to its exit code.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+
+use greenloom_config::Settings;
+use greenloom_sys::clock::monotonic_ms;
+use greenloom_sys::signals::{self, PosixSignal, SignalPipe};
+
+use crate::application::{Application, BoundListener, WorkerContext};
+use crate::error::MasterError;
+use crate::listeners::{Listeners, Quietly};
+use crate::log::say;
+use crate::pidfile::Pidfile;
+use crate::relay::{self, Upstream};
+use crate::scoreboard::Scoreboard;
+
+/// uWSGI's exit code of a process that could not load its application (`UWSGI_FAILED_APP_CODE`).
+pub(crate) const LOAD_FAILED: i32 = 22;
+
+/// What makes a process worker `id`.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) id: u32,
+    pub(crate) generation: u32,
+    pub(crate) listeners: Vec<BoundListener>,
+    pub(crate) scoreboard: Scoreboard,
+}
+
+/// Serves as worker of a master at the other end of `master`; the process's exit code.
+pub(crate) fn run(part: Part, master: OwnedFd, settings: &Settings, app: &mut dyn Application) -> i32 {
+    let id = part.id;
+    let prepared =
+        signals::catch_and_forget(&[PosixSignal::Hangup, PosixSignal::Interrupt, PosixSignal::Quit])
+            .and_then(|()| SignalPipe::catch(&[PosixSignal::Terminate]))
+            .and_then(|signals| {
+                relay::start(Upstream::Master(master), signals, settings.limits.worker_reload_mercy_ms)
+            });
+    match prepared {
+        Ok(control) => serve(part, control, settings, app),
+        Err(error) => {
+            say!("worker {id} cannot start: {error}");
+            1
+        }
+    }
+}
+
+/// Runs the only worker in this process, without a master: for debugging. The process's exit code.
+///
+/// # Errors
+/// What keeps the server from starting.
+pub fn run_single(settings: &Settings, app: &mut dyn Application) -> Result<i32, MasterError> {
+    if settings.processes > 1 {
+        return Err(MasterError::NeedsMaster { processes: settings.processes });
+    }
+    signals::ignore_broken_pipes();
+    let mut listeners = Listeners::bind(settings)?;
+    let result = run_bound(&mut listeners, settings, app);
+    if settings.vacuum {
+        listeners.vacuum(if result.is_ok() { Quietly::No } else { Quietly::Yes });
+    }
+    if result.is_ok() {
+        say!("goodbye to greenloom.");
+    }
+    result
+}
+
+fn run_bound(
+    listeners: &mut Listeners,
+    settings: &Settings,
+    app: &mut dyn Application,
+) -> Result<i32, MasterError> {
+    let pidfile = settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
+    let scoreboard = Scoreboard::create(1).map_err(MasterError::system("create the scoreboard"))?;
+    let signals = SignalPipe::catch(&[
+        PosixSignal::Hangup,
+        PosixSignal::Interrupt,
+        PosixSignal::Quit,
+        PosixSignal::Terminate,
+    ])
+    .map_err(MasterError::system("catch posix signals"))?;
+    let control = relay::start(Upstream::Nobody, signals, settings.limits.worker_reload_mercy_ms)
+        .map_err(MasterError::system("start a thread"))?;
+    let part = Part { id: 1, generation: 1, listeners: listeners.take_bound(), scoreboard };
+    let code = match load(settings, app) {
+        Ok(()) => {
+            say!(
+                "spawned greenloom worker 1 (and the only) (pid: {}, cores: {})",
+                std::process::id(),
+                settings.cores
+            );
+            serve_loaded(part, control, settings, app)
+        }
+        Err(code) => code,
+    };
+    if let Some(pidfile) = pidfile.filter(|_| settings.vacuum) {
+        pidfile.vacuum();
+    }
+    Ok(code)
+}
+
+fn serve(part: Part, control: OwnedFd, settings: &Settings, app: &mut dyn Application) -> i32 {
+    if settings.lazy_apps
+        && let Err(code) = load(settings, app)
+    {
+        return code;
+    }
+    serve_loaded(part, control, settings, app)
+}
+
+fn serve_loaded(part: Part, control: OwnedFd, settings: &Settings, app: &mut dyn Application) -> i32 {
+    let Part { id, generation, listeners, scoreboard } = part;
+    if let Some(slot) = scoreboard.slot(id) {
+        slot.begin(std::process::id(), generation, monotonic_ms());
+        slot.cores().store(u64::from(settings.cores), Ordering::Relaxed);
+    }
+    app.serve(WorkerContext { id, listeners, control, scoreboard })
+}
+
+/// Loads the application. `Err`: the code to exit with.
+pub(crate) fn load(settings: &Settings, app: &mut dyn Application) -> Result<(), i32> {
+    match app.load() {
+        Ok(()) => Ok(()),
+        Err(error) if settings.need_app => {
+            say!("{error}");
+            say!("no application, no server: repair it, or start with --no-need-app to go on without it");
+            Err(LOAD_FAILED)
+        }
+        Err(error) => {
+            say!("{error}");
+            say!("going on without this application (--no-need-app)");
+            Ok(())
+        }
+    }
+}
