@@ -1,1 +1,48 @@
-//! placeholder
+//! CPython's driver: the extension module `greenloom._greenloom`.
+//!
+//! | folder | room of |
+//! | --- | --- |
+//! | `driver/` | the loop, the one file that switches, what a worker keeps per core |
+//! | `engine/` | what a core's coroutine is: an iterable (`none.rs`) |
+//! | `wsgi/` | environ, `start_response`, `wsgi.input`, file wrapper |
+//! | `api/` | the `uwsgi` module |
+//! | `load.rs` | loading applications |
+//! | `application.rs` | what the process tree asks of a language |
+//!
+//! Two rules hold everywhere: nothing of the worker is borrowed while Python code can run, and the thread stays
+//! attached to the interpreter except around the blocking wait (`driver/drive.rs`).
+#![allow(unsafe_code, reason = "the hot path calls CPython's C API; every block argues")]
+
+mod api;
+mod application;
+mod driver;
+mod engine;
+mod load;
+mod traceback;
+mod wsgi;
+
+use std::ffi::OsString;
+
+use pyo3::prelude::*;
+
+/// `main(args, launch)`: runs the `greenloom` command; returns its exit code, in every process that it forks, too.
+/// `launch` is how to start the same program again: the interpreter and the arguments before the user's own.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "a pyfunction's arguments are made for it")]
+fn main(args: Vec<OsString>, launch: Vec<OsString>) -> i32 {
+    application::main(&args, launch)
+}
+
+#[pymodule]
+mod _greenloom {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::main;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::wsgi::input::Input::register_as_buffered_io(module.py())?;
+        crate::api::register(module)
+    }
+}

@@ -1,0 +1,153 @@
+//! Calls that talk to the current request's client past the WSGI interface.
+//!
+//! Owns argument handling and the reading of files; the bytes go out through `request.rs`, under the same
+//! bounds as every other output.
+
+use std::fs::File;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd, RawFd};
+use std::os::unix::fs::FileExt;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use super::info::require_server;
+use super::{Text, request, sockets};
+
+/// Bytes read from a file at once by `sendfile`, and the most one `chunked_read` returns.
+const PIECE_BYTES: usize = 64 * 1024;
+
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(cl, module)?)?;
+    module.add_function(wrap_pyfunction!(connection_fd, module)?)?;
+    module.add_function(wrap_pyfunction!(send, module)?)?;
+    module.add_function(wrap_pyfunction!(chunked_read, module)?)?;
+    module.add_function(wrap_pyfunction!(chunked_read_nb, module)?)?;
+    module.add_function(wrap_pyfunction!(sendfile, module)?)
+}
+
+/// The current request's content length in bytes.
+#[pyfunction]
+fn cl(py: Python<'_>) -> PyResult<u64> {
+    require_server("cl")?;
+    request::content_length(py)
+}
+
+/// The descriptor of the current request's connection: to wait for, not to read or close.
+#[pyfunction]
+fn connection_fd(py: Python<'_>) -> PyResult<RawFd> {
+    require_server("connection_fd")?;
+    request::connection_fd(py)
+}
+
+/// `send(data)`: raw bytes to the client, past the headers; `send(fd, data)`: to any descriptor.
+///
+/// True, or None when the other side is gone or (with a descriptor) not ready to take anything.
+#[pyfunction]
+#[pyo3(signature = (fd_or_data, data=None, /))]
+fn send(
+    py: Python<'_>,
+    fd_or_data: &Bound<'_, PyAny>,
+    data: Option<&Bound<'_, PyBytes>>,
+) -> PyResult<Option<bool>> {
+    require_server("send")?;
+    let sent = match data {
+        Some(data) => sockets::write_all(py, fd_or_data.extract()?, data)?,
+        None => request::send_raw(py, fd_or_data.cast::<PyBytes>()?.as_bytes())?,
+    };
+    Ok(sent.then_some(true))
+}
+
+/// The next piece of the request's body, `b''` at its end.
+///
+/// The body is complete before the application runs, so there is nothing to wait for and the boundaries of
+/// the client's chunks are gone: a piece is whatever is left, 64 KiB at most.
+#[pyfunction]
+#[pyo3(signature = (timeout=0.0, /))]
+fn chunked_read(py: Python<'_>, timeout: f64) -> PyResult<Bound<'_, PyBytes>> {
+    require_server("chunked_read")?;
+    let _ = timeout;
+    request::input(py)?.get().take(py, PIECE_BYTES as u64)
+}
+
+/// As `chunked_read`, which never waits either.
+#[pyfunction]
+fn chunked_read_nb(py: Python<'_>) -> PyResult<Bound<'_, PyBytes>> {
+    require_server("chunked_read_nb")?;
+    request::input(py)?.get().take(py, PIECE_BYTES as u64)
+}
+
+/// Sends the headers and a regular file now: `sendfile(path_or_file_or_fd, chunk=0, pos=0, size=0)`.
+///
+/// `chunk` has no meaning, `size` 0 is the rest of the file from `pos`. The server closes the descriptor or
+/// file object it was given, whatever happens. True, or None when a path cannot be opened.
+#[pyfunction]
+#[pyo3(signature = (what, chunk=0, pos=0, size=0, /))]
+fn sendfile(
+    py: Python<'_>,
+    what: &Bound<'_, PyAny>,
+    chunk: i64,
+    pos: u64,
+    size: u64,
+) -> PyResult<Option<bool>> {
+    require_server("sendfile")?;
+    let _ = chunk;
+    if what.is_instance_of::<PyString>() || what.is_instance_of::<PyBytes>() {
+        let path: Text = what.extract()?;
+        let Ok(file) = open(&path) else { return Ok(None) };
+        return send_range(py, &file, pos, size).map(|()| Some(true));
+    }
+    if let Ok(fd) = what.extract::<RawFd>() {
+        let sent = borrow(fd).and_then(|file| send_range(py, &file, pos, size));
+        sockets::close_quietly(py, fd);
+        return sent.map(|()| Some(true));
+    }
+    if what.hasattr("flush")? {
+        what.call_method0("flush")?;
+    }
+    let fd = what.call_method0("fileno")?.extract()?;
+    let sent = borrow(fd).and_then(|file| send_range(py, &file, pos, size));
+    what.call_method0("close")?;
+    sent.map(|()| Some(true))
+}
+
+fn open(path: &Text) -> io::Result<File> {
+    use std::os::unix::ffi::OsStrExt;
+    File::open(std::ffi::OsStr::from_bytes(&path.0))
+}
+
+/// The file behind a descriptor that stays the application's.
+fn borrow(fd: RawFd) -> PyResult<ManuallyDrop<File>> {
+    if fd < 0 {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
+    }
+    // SAFETY: `fd` is not negative, and `ManuallyDrop` leaves closing it to the caller. A number that is no
+    // open descriptor only makes the system calls on it fail.
+    Ok(ManuallyDrop::new(unsafe { File::from_raw_fd(fd) }))
+}
+
+fn send_range(py: Python<'_>, file: &File, pos: u64, size: u64) -> PyResult<()> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "uwsgi.sendfile needs a regular file").into());
+    }
+    let rest = metadata.len().saturating_sub(pos);
+    let end = pos + if size == 0 { rest } else { size.min(rest) };
+    // On the heap: a large array in this frame would be copied at every switch of a greenlet.
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut at = pos;
+    while at < end {
+        let most = usize::try_from(end - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+        let count = file.read_at(&mut piece[..most], at)?;
+        if count == 0 {
+            break;
+        }
+        request::write_body(py, &piece[..count])?;
+        at += count as u64;
+    }
+    if at == pos {
+        request::write_body(py, b"")?;
+    }
+    Ok(())
+}

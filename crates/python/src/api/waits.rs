@@ -1,0 +1,129 @@
+//! Waiting: descriptors, time, and giving way. A call registers; the next yield (or, with a suspend engine, the next
+//! `suspend`) waits for whatever comes first.
+
+use std::os::fd::RawFd;
+
+use greenloom_worker::Interest;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyCFunction};
+
+use super::info::require_server;
+use super::request;
+use crate::driver::server;
+
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(wait_fd_read, module)?)?;
+    module.add_function(wrap_pyfunction!(wait_fd_write, module)?)?;
+    module.add_function(wrap_pyfunction!(async_sleep, module)?)?;
+    module.add_function(wrap_pyfunction!(ready_fd, module)?)?;
+    module.add_function(wrap_pyfunction!(suspend, module)?)?;
+    module.add_function(wrap_pyfunction!(green_schedule, module)?)?;
+    module.add_function(wrap_pyfunction!(disconnect, module)?)
+}
+
+/// The functions of the environ's fdevent keys.
+pub(crate) fn fdevent(py: Python<'_>) -> PyResult<[(&'static str, Bound<'_, PyCFunction>); 2]> {
+    Ok([
+        ("x-wsgiorg.fdevent.readable", wrap_pyfunction!(wait_fd_read, py)?),
+        ("x-wsgiorg.fdevent.writable", wrap_pyfunction!(wait_fd_write, py)?),
+    ])
+}
+
+/// Milliseconds, rounded up; `None` for 0 and less: no timeout.
+fn milliseconds(seconds: f64, what: &str) -> PyResult<Option<u64>> {
+    if seconds.is_nan() {
+        return Err(PyValueError::new_err(format!("{what} must be a number of seconds, not nan")));
+    }
+    if seconds <= 0.0 {
+        return Ok(None);
+    }
+    // A hundred years are as good as for ever, and stay far from every overflow.
+    let ms = (seconds * 1000.0).ceil().min(3.2e12);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and bounded above")]
+    Ok(Some(ms as u64))
+}
+
+fn wait(
+    py: Python<'_>,
+    name: &str,
+    fd: RawFd,
+    interest: Interest,
+    timeout: Option<f64>,
+) -> PyResult<Py<PyBytes>> {
+    require_server(name)?;
+    let (server, core) = server::current(name)?;
+    let timeout_ms = milliseconds(timeout.unwrap_or(0.0), "timeout")?;
+    let waits = server.worker.borrow_mut().wait_fd(core, fd, interest, timeout_ms);
+    waits.map_err(|error| {
+        let reason = error.raw_os_error().unwrap_or(0);
+        PyOSError::new_err((reason, format!("unable to add fd {fd} to the event queue: {error}")))
+    })?;
+    Ok(PyBytes::new(py, b"").unbind())
+}
+
+/// `wait_fd_read(fd, timeout=0)`: the next yield waits until `fd` is readable, at most `timeout` seconds
+/// (fractions count, 0 is for ever).
+#[pyfunction]
+#[pyo3(signature = (fd, timeout=None, /))]
+fn wait_fd_read(py: Python<'_>, fd: RawFd, timeout: Option<f64>) -> PyResult<Py<PyBytes>> {
+    wait(py, "wait_fd_read", fd, Interest::Read, timeout)
+}
+
+/// `wait_fd_write(fd, timeout=0)`: as `wait_fd_read`, until `fd` is writable.
+#[pyfunction]
+#[pyo3(signature = (fd, timeout=None, /))]
+fn wait_fd_write(py: Python<'_>, fd: RawFd, timeout: Option<f64>) -> PyResult<Py<PyBytes>> {
+    wait(py, "wait_fd_write", fd, Interest::Write, timeout)
+}
+
+/// `async_sleep(seconds)`: the next yield takes so long; 0 only gives way.
+#[pyfunction]
+#[pyo3(signature = (seconds, /))]
+fn async_sleep(py: Python<'_>, seconds: f64) -> PyResult<Py<PyBytes>> {
+    require_server("async_sleep")?;
+    let (server, core) = server::current("async_sleep")?;
+    if let Some(ms) = milliseconds(seconds, "seconds")? {
+        server.worker.borrow_mut().sleep(core, ms);
+    }
+    Ok(PyBytes::new(py, b"").unbind())
+}
+
+/// The descriptor that ended the last wait; -1: none did.
+#[pyfunction]
+fn ready_fd() -> PyResult<RawFd> {
+    require_server("ready_fd")?;
+    let (server, core) = server::current("ready_fd")?;
+    let outcome = server.worker.borrow().outcome(core);
+    Ok(outcome.ready_fd.unwrap_or(-1))
+}
+
+fn no_engine(name: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "uwsgi.{name}() needs a suspend engine (uGreen: --ugreen, greenlet: --greenlet) or a loop engine (--gevent N, \
+         --asyncio N), and none runs here: without one only a yield of the application's iterable can give way"
+    ))
+}
+
+/// Suspends the request where it stands. Needs a suspend engine.
+#[pyfunction]
+fn suspend() -> PyResult<bool> {
+    require_server("suspend")?;
+    server::current("suspend")?;
+    Err(no_engine("suspend"))
+}
+
+/// The old name of `suspend`.
+#[pyfunction]
+fn green_schedule() -> PyResult<bool> {
+    require_server("green_schedule")?;
+    server::current("green_schedule")?;
+    Err(no_engine("green_schedule"))
+}
+
+/// Closes the connection to the client; the application goes on.
+#[pyfunction]
+fn disconnect(py: Python<'_>) -> PyResult<()> {
+    require_server("disconnect")?;
+    request::disconnect(py)
+}

@@ -1,0 +1,167 @@
+//! What the process tree asks of a language, answered by CPython: load, fork, serve.
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::os::fd::AsRawFd as _;
+
+use greenloom_cli::Launch;
+use greenloom_cli::master::{Application, Fork, LoadError, Scoreboard, WorkerContext, fork_single_threaded};
+use greenloom_worker::config::Settings;
+use greenloom_worker::{Instance, Listen, Worker, WorkerOptions, clock};
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use crate::api;
+use crate::api::info::{ServerInfo, set_server_info};
+use crate::driver::{drive, server};
+use crate::load::{self, App};
+use crate::traceback::{log_exception, log_line};
+
+/// Runs the command; see [`greenloom_cli::main`].
+pub(crate) fn main(args: &[OsString], mut launch: Vec<OsString>) -> i32 {
+    let program = if launch.is_empty() { OsString::from("python3") } else { launch.remove(0) };
+    greenloom_cli::main(args, &Launch { program, args: launch }, &mut |settings| {
+        // Called in the generation, which the master has started; or, without a master, in the only process.
+        let master_pid = if settings.master { std::os::unix::process::parent_id() } else { 0 };
+        Box::new(Python { settings: settings.clone(), apps: Vec::new(), master_pid })
+    })
+}
+
+/// CPython as the process tree knows it.
+struct Python {
+    settings: Settings,
+    apps: Vec<App>,
+    /// 0: there is none.
+    master_pid: u32,
+}
+
+/// The token of the thread's attachment.
+fn attached<'py>() -> pyo3::Python<'py> {
+    // SAFETY: everything here runs inside the pyfunction `main`, whose thread stays attached; the one place that
+    // detaches (`drive.rs`) calls nothing of this file meanwhile.
+    unsafe { pyo3::Python::assume_attached() }
+}
+
+impl Python {
+    fn info(&self) -> ServerInfo {
+        let settings = &self.settings;
+        ServerInfo {
+            options: settings.given.clone(),
+            loop_engine: None,
+            processes: settings.processes,
+            cores: settings.cores,
+            buffer_size_bytes: settings.limits.head_bytes,
+            started_on_s: clock::unix_seconds(),
+            listeners: Vec::new(),
+            is_reload: false,
+            master_pid: i32::try_from(self.master_pid).unwrap_or(0),
+            worker_id: 0,
+            #[expect(clippy::cast_precision_loss, reason = "a timeout in milliseconds")]
+            socket_timeout_s: settings.limits.socket_timeout_ms as f64 / 1000.0,
+            pidfile: settings.pidfile.as_ref().map(|path| path.as_os_str().as_encoded_bytes().to_vec()),
+            ready: false,
+        }
+    }
+
+    fn try_serve(&mut self, py: pyo3::Python<'_>, context: WorkerContext) -> Result<i32, String> {
+        let info = ServerInfo {
+            listeners: context.listeners.iter().map(|listener| listener.fd.as_raw_fd()).collect(),
+            worker_id: context.id,
+            ready: true,
+            ..self.info()
+        };
+        set_server_info(py, info).map_err(|error| format!("cannot set up the uwsgi module: {error}"))?;
+        let ports: Vec<String> = context.listeners.iter().map(|listener| listener.port.clone()).collect();
+        let listeners = context
+            .listeners
+            .into_iter()
+            .map(|listener| Listen { fd: listener.fd, protocol: listener.protocol })
+            .collect();
+        let options = WorkerOptions::from_settings(&self.settings);
+        let instance = Shared { scoreboard: context.scoreboard.clone(), worker: context.id };
+        let worker = Worker::new(options, listeners, Some(context.control), Box::new(instance))
+            .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
+        let apps = std::mem::take(&mut self.apps);
+        let server = server::start(py, &self.settings, worker, apps, &ports, context.scoreboard)
+            .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
+        api::call_hook(py, "post_fork_hook");
+        if context.id == 1 && self.settings.async_mode {
+            log_line("*** DANGER *** async mode without coroutine/greenthread engine loaded !!!");
+        }
+        server
+            .worker
+            .borrow()
+            .announce_ready()
+            .map_err(|error| format!("cannot report to the master: {error}"))?;
+        let code = drive::run(py, server);
+        api::call_hook(py, "atexit");
+        Ok(code)
+    }
+}
+
+impl Application for Python {
+    fn load(&mut self) -> Result<(), LoadError> {
+        let py = attached();
+        let prepared = set_server_info(py, self.info()).and_then(|()| match api::module(py) {
+            Some(module) => py.import("sys")?.getattr("modules")?.set_item("uwsgi", module),
+            None => Ok(()),
+        });
+        if let Err(error) = prepared {
+            log_exception(py, error, "cannot set up the uwsgi module");
+            return Err(LoadError { message: "no uwsgi module".to_owned() });
+        }
+        self.apps =
+            load::load(py, &self.settings).map_err(|failure| LoadError { message: failure.to_string() })?;
+        Ok(())
+    }
+
+    fn fork(&mut self) -> std::io::Result<Fork> {
+        // SAFETY: attached, on the thread that runs the process tree; paired with one of the two calls below.
+        unsafe { ffi::PyOS_BeforeFork() };
+        let forked = fork_single_threaded();
+        if let Ok(Fork::Child) = forked {
+            // SAFETY: in the child, once, after PyOS_BeforeFork.
+            unsafe { ffi::PyOS_AfterFork_Child() };
+        } else {
+            // SAFETY: in the parent (also when there is no child), once, after PyOS_BeforeFork.
+            unsafe { ffi::PyOS_AfterFork_Parent() };
+        }
+        forked
+    }
+
+    fn serve(&mut self, context: WorkerContext) -> i32 {
+        let py = attached();
+        match self.try_serve(py, context) {
+            Ok(code) => code,
+            Err(message) => {
+                log_line(&message);
+                1
+            }
+        }
+    }
+}
+
+/// The scoreboard as the worker knows it.
+#[derive(Debug)]
+struct Shared {
+    scoreboard: Scoreboard,
+    worker: u32,
+}
+
+impl Instance for Shared {
+    fn set_busy(&self, cores: u32) {
+        if let Some(slot) = self.scoreboard.slot(self.worker) {
+            slot.busy_cores().store(u64::from(cores), std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    fn count_request(&self) -> u64 {
+        if let Some(slot) = self.scoreboard.slot(self.worker) {
+            slot.requests().fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.scoreboard.next_request()
+    }
+}
+
+/// Keeps the borrow checker's promise visible: workers live in a cell that nobody holds across Python code.
+pub(crate) type WorkerCell = RefCell<Worker>;

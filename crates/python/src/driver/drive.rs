@@ -1,0 +1,77 @@
+//! The native loop. The only place that lets go of the interpreter: around the wait, and only after a poll without
+//! blocking has found nothing.
+
+use std::io;
+
+use greenloom_worker::Leave;
+use pyo3::prelude::*;
+
+use super::server::Server;
+use super::switch;
+use crate::traceback::{log_exception, log_line};
+
+/// Exit code of a worker whose reactor fails: nothing it could do would help.
+const BROKEN: i32 = 1;
+
+/// Runs the worker until it leaves; its exit code.
+pub(crate) fn run(py: Python<'_>, server: &Server) -> i32 {
+    match turns(py, server) {
+        Ok(leave) => {
+            if leave != Leave::Drained {
+                cancel_all(py, server);
+            }
+            server.worker.borrow_mut().flush_log();
+            0
+        }
+        Err(error) => {
+            server.worker.borrow_mut().flush_log();
+            log_line(&format!("the worker's event loop failed: {error}"));
+            BROKEN
+        }
+    }
+}
+
+fn turns(py: Python<'_>, server: &Server) -> io::Result<Leave> {
+    loop {
+        server.worker.borrow_mut().turn()?;
+        loop {
+            // The borrow ends with this statement: what is performed may call back.
+            let action = server.worker.borrow_mut().next_action();
+            let Some(action) = action else { break };
+            if let Some(leave) = switch::perform(py, server, action) {
+                return Ok(leave);
+            }
+        }
+        wait(py, server)?;
+        // Handlers that the application has installed with the signal module.
+        if let Err(error) = py.check_signals() {
+            log_exception(py, error, "exception in a signal handler; it belongs to no request");
+        }
+    }
+}
+
+fn wait(py: Python<'_>, server: &Server) -> io::Result<()> {
+    let (timeout_ms, batch) = {
+        let mut worker = server.worker.borrow_mut();
+        (worker.timeout_ms(), worker.take_batch())
+    };
+    let Some(mut batch) = batch else { return Ok(()) };
+    let mut result = batch.wait(Some(0));
+    if result.is_ok() && batch.is_empty() && timeout_ms != Some(0) {
+        result = py.detach(|| batch.wait(timeout_ms));
+    }
+    server.worker.borrow_mut().give_batch(batch);
+    result
+}
+
+/// Lets every suspended request end: its iterable is closed, so that `finally` and `with` run.
+fn cancel_all(py: Python<'_>, server: &Server) {
+    server.worker.borrow_mut().cancel_all();
+    loop {
+        let action = server.worker.borrow_mut().next_action();
+        match action {
+            Some(action) => drop(switch::perform(py, server, action)),
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The driver: what turns the worker's actions into running Python code.
+
+pub(crate) mod drive;
+pub(crate) mod server;
+pub(crate) mod switch;

@@ -1,0 +1,141 @@
+//! What a worker process keeps on the Python side: the worker, the applications, and a slot for each core.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_ulong;
+use std::sync::OnceLock;
+
+use greenloom_cli::master::Scoreboard;
+use greenloom_worker::config::Settings;
+use greenloom_worker::{CoreId, Worker};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::application::WorkerCell;
+use crate::load::App;
+use crate::wsgi::environ::EnvironBuilder;
+use crate::wsgi::input::Input;
+use crate::wsgi::response::{Head, Responder};
+
+/// See the module.
+pub(crate) struct Server {
+    /// Identifies the thread that runs the reactor and all application code of requests.
+    thread: c_ulong,
+    pub(crate) worker: WorkerCell,
+    pub(crate) apps: Vec<App>,
+    /// Requests each application has had.
+    pub(crate) app_requests: Vec<Cell<u64>>,
+    pub(crate) environ: EnvironBuilder,
+    pub(crate) cores: Vec<Slot>,
+    /// The core whose coroutine runs.
+    pub(crate) current: Cell<Option<CoreId>>,
+    pub(crate) scoreboard: Scoreboard,
+    /// Requests this worker has ended.
+    pub(crate) requests: Cell<u64>,
+}
+
+/// The Python side of one core. Each part is taken out, used, and put back, so that nothing is borrowed while Python
+/// code runs.
+#[derive(Default)]
+pub(crate) struct Slot {
+    /// Counts the requests of this core; objects an application may keep carry the number.
+    pub(crate) generation: Cell<u64>,
+    /// Status and fields given to `start_response`.
+    pub(crate) head: RefCell<Head>,
+    pub(crate) responder: Cell<Option<Py<Responder>>>,
+    /// What the application returned, to be closed in the end.
+    pub(crate) iterable: Cell<Option<Py<PyAny>>>,
+    /// Its iterator.
+    pub(crate) iterator: Cell<Option<Py<PyAny>>>,
+    /// The part that is being written, and how far it has got.
+    pub(crate) part: Cell<Option<(Py<PyBytes>, usize)>>,
+    /// Length of the whole body, when it is known before the head leaves.
+    pub(crate) known_length: Cell<Option<u64>>,
+    pub(crate) environ: Cell<Option<Py<PyDict>>>,
+    pub(crate) input: Cell<Option<Py<Input>>>,
+    /// Whether the environ's fdevent keys say something about an earlier wait.
+    pub(crate) marked: Cell<bool>,
+    /// Log variables of the request.
+    pub(crate) logvars: RefCell<Vec<(Vec<u8>, Vec<u8>)>>,
+}
+
+struct Global(Server);
+
+// SAFETY: `of_this_thread` hands the server out on the reactor's thread only; other threads get nothing of it.
+unsafe impl Send for Global {}
+// SAFETY: as above.
+unsafe impl Sync for Global {}
+
+static SERVER: OnceLock<Global> = OnceLock::new();
+
+fn this_thread() -> c_ulong {
+    // SAFETY: takes nothing and touches no object.
+    unsafe { ffi::PyThread_get_thread_ident() }
+}
+
+/// Sets the server of this process up; once per process, after its last fork, on the thread that will drive it.
+pub(crate) fn start(
+    py: Python<'_>,
+    settings: &Settings,
+    worker: Worker,
+    apps: Vec<App>,
+    ports: &[String],
+    scoreboard: Scoreboard,
+) -> PyResult<&'static Server> {
+    let server = Server {
+        thread: this_thread(),
+        worker: RefCell::new(worker),
+        app_requests: apps.iter().map(|_| Cell::new(0)).collect(),
+        apps,
+        environ: EnvironBuilder::new(py, settings, ports)?,
+        cores: (0..settings.cores.max(1)).map(|_| Slot::default()).collect(),
+        current: Cell::new(None),
+        scoreboard,
+        requests: Cell::new(0),
+    };
+    Ok(&SERVER.get_or_init(|| Global(server)).0)
+}
+
+/// The server, for code on its thread.
+pub(crate) fn of_this_thread() -> Option<&'static Server> {
+    let server = &SERVER.get()?.0;
+    (server.thread == this_thread()).then_some(server)
+}
+
+/// The server and the core of the request that runs; for the functions of the API named `name`.
+pub(crate) fn current(name: &str) -> PyResult<(&'static Server, CoreId)> {
+    let Some(server) = of_this_thread() else {
+        return Err(PyRuntimeError::new_err(if SERVER.get().is_some() {
+            format!(
+                "uwsgi.{name}() was called from a thread of the application: only the code of a request, on the \
+                 server's own thread, may call it; hand the result over to the request instead"
+            )
+        } else {
+            format!(
+                "uwsgi.{name}() was called outside a request: no worker serves in this process yet; call it while \
+                 a request is handled"
+            )
+        }));
+    };
+    match server.current.get() {
+        Some(core) => Ok((server, core)),
+        None => Err(PyRuntimeError::new_err(format!(
+            "uwsgi.{name}() was called outside a request: no request runs on this coroutine"
+        ))),
+    }
+}
+
+impl Server {
+    pub(crate) fn slot(&self, core: CoreId) -> &Slot {
+        &self.cores[core.0 as usize]
+    }
+}
+
+/// Looks at what is in a cell of an object reference.
+pub(crate) fn peek<T>(py: Python<'_>, cell: &Cell<Option<Py<T>>>) -> Option<Py<T>> {
+    let value = cell.take();
+    let copy = value.as_ref().map(|value| value.clone_ref(py));
+    cell.set(value);
+    copy
+}

@@ -1,0 +1,3 @@
+from greenloom import api as api
+
+__version__: str

@@ -1,0 +1,8 @@
+# The extension module. Applications import `greenloom.api` instead.
+
+from collections.abc import Sequence
+from types import ModuleType
+
+api: ModuleType
+
+def main(arguments: Sequence[str], interpreter: Sequence[str]) -> int: ...
