@@ -1,0 +1,117 @@
+# greenloom. The two set-up commands:
+#
+#   make serve    builds everything into this checkout, serves the showcase on http://127.0.0.1:9090
+#   make test     installs what the tests need, runs every test, ends with "N passed, N failed"
+#
+# Needed beforehand: Rust (cargo with clippy and rustfmt), a C linker, Python 3.11 or newer with venv.
+# PYTHON=/path/to/python3 chooses the interpreter, VENV=dir the virtual environment.
+
+VENV ?= .venv
+PYTHON ?=
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := $(VENV)/bin
+APT := env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+export VENV
+# Debian's nginx lies where only root looks.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: help serve build test bench bench-waiting options clean need-rust debian-nginx debian-bench
+
+help:
+	@echo 'make serve          build, then serve the showcase on http://127.0.0.1:9090'
+	@echo 'make test           install what the tests need and run every test'
+	@echo 'make build          the virtual environment $(VENV) with greenloom in it'
+	@echo 'make bench          greenloom and its peers, measured in one run'
+	@echo 'make bench-waiting  what slow, idle and sleeping requests cost'
+	@echo 'make options        write the generated parts of the documents anew'
+	@echo 'make clean          remove $(VENV) and the build output'
+
+serve: build $(VENV)/.showcase
+	exec $(BIN)/greenloom --ini examples/showcase/showcase.ini
+
+build: need-rust $(VENV)/.build
+	cargo xtask wheel
+
+test: need-rust $(VENV)/.build $(VENV)/.tests debian-nginx
+	cargo xtask ci
+
+bench: build debian-bench benches/.venv/.peers
+	$(BIN)/python benches/http.py $(BENCH_ARGS)
+
+bench-waiting: build debian-bench
+	$(BIN)/python benches/waiting.py $(BENCH_ARGS)
+
+options:
+	cargo xtask options
+
+clean:
+	rm -rf $(VENV) benches/.venv
+	cargo clean
+
+# ---- what the rules above stand on ---------------------------------------------------------------
+
+# Says what is missing and how to get it, instead of a compiler's riddle.
+need-rust:
+	@missing() { printf '\ngreenloom: %s\n\n' "$$1" >&2; exit 1; }; \
+	command -v cargo >/dev/null || missing 'Rust is missing: install cargo $(RUST_VERSION) or newer (rustup)'; \
+	have=$$(cargo --version | cut -d' ' -f2); \
+	first=$$(printf '%s\n' "$(RUST_VERSION)" "$$have" | sort -V | head -n1); \
+	[ "$$first" = "$(RUST_VERSION)" ] || missing "cargo $$have is too old: $(RUST_VERSION) or newer is needed"; \
+	command -v cc >/dev/null || missing 'a C linker (cc) is missing. Debian: apt-get install gcc libc6-dev'
+
+RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+# The first of these that is at least 3.11 and can make virtual environments.
+$(BIN)/python:
+	@for python in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python3.12 python3.11); do \
+	  if "$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "$$python -m venv $(VENV)"; "$$python" -m venv "$(VENV)"; exit; \
+	  fi; \
+	done; \
+	printf '\ngreenloom: no Python 3.11 or newer with venv among: %s\n' \
+	  '$(or $(PYTHON),python3, python3.14, python3.13, python3.12, python3.11)' >&2; \
+	printf 'Debian: apt-get install python3 python3-venv. Elsewhere: make %s PYTHON=/path/to/python3\n\n' \
+	  '$(MAKECMDGOALS)' >&2; exit 1
+
+$(VENV)/.build: requirements/build.txt | $(BIN)/python
+	$(PIP) install -r $<
+	@touch $@
+
+$(VENV)/.showcase: examples/requirements.txt requirements/showcase.txt | $(BIN)/python
+	$(PIP) install -r examples/requirements.txt -c requirements/showcase.txt
+	@touch $@
+
+$(VENV)/.tests: tests/requirements.txt examples/requirements.txt requirements/showcase.txt | $(BIN)/python
+	$(PIP) install -r $<
+	@touch $@
+
+benches/.venv/.peers: benches/requirements.txt | $(BIN)/python
+	$(BIN)/python -m venv benches/.venv
+	benches/.venv/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	@touch $@
+
+# $(call debian,test,packages): installs Debian packages unless the test succeeds.
+define debian
+	@if ! { $(1); } >/dev/null; then \
+	  command -v apt-get >/dev/null || { echo 'greenloom: missing: install $(2)' >&2; exit 1; }; \
+	  sudo=; if [ "$$(id -u)" != 0 ]; then \
+	    command -v sudo >/dev/null || { \
+	      echo 'greenloom: missing. As root: apt-get install $(2)' >&2; exit 1; }; \
+	    sudo=sudo; \
+	  fi; \
+	  echo "apt-get install $(2)"; \
+	  $$sudo $(APT) -qq update; $$sudo $(APT) -qq install -y --no-install-recommends $(2) >/dev/null; \
+	fi
+endef
+
+debian-nginx:
+	$(call debian,command -v nginx,nginx)
+
+debian-bench:
+	$(call debian,command -v wrk && command -v ab,wrk apache2-utils)
+	$(call debian,test -e /usr/include/ev.h,libev-dev gcc)

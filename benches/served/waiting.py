@@ -1,0 +1,38 @@
+"""The application of benches/waiting.py: one path for each way to spend time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import uwsgi
+
+YIELDS = 10_000
+SLEEP_S = 0.05
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Yield often, sleep, read the body, or answer at once, as the path says."""
+    path = environ["PATH_INFO"]
+    if path == "/cpubound":
+        start_response("200 OK", [("Content-Type", "text/html")])
+        return cpubound()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "3")])
+    if path == "/sleep":
+        return sleep()
+    if path == "/read":
+        environ["wsgi.input"].read()
+    return [b"ok\n"]
+
+
+def cpubound() -> Iterator[bytes]:
+    """Give way ten thousand times, computing all the while."""
+    for number in range(1, YIELDS):
+        yield b"<h1>%d</h1>" % number
+
+
+def sleep() -> Iterator[bytes]:
+    """Pause, then answer."""
+    uwsgi.async_sleep(SLEEP_S)
+    yield b""
+    yield b"ok\n"

@@ -1,0 +1,193 @@
+"""The servers that are compared: how each is started, pinned, watched and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from children import bound_to
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+HOST = "127.0.0.1"
+SERVER_CPU = 0
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+START_DEADLINE_S = 20.0
+STOP_DEADLINE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One server with its settings; ``keeps_alive``: it must hold a connection open for more."""
+
+    name: str
+    command: Callable[[str], list[str]]
+    keeps_alive: bool
+
+
+def _peer(program: str) -> str:
+    return str(HERE / ".venv" / "bin" / program)
+
+
+def greenloom(app: str, *more: str) -> Callable[[str], list[str]]:
+    """Make greenloom's command for an application in benches/served."""
+    venv = ROOT / os.environ.get("VENV", ".venv")
+
+    def command(port: str) -> list[str]:
+        return [
+            *(str(venv / "bin" / "greenloom"), "--http-socket", f"{HOST}:{port}", "-w", app),
+            *("--disable-logging", "--master=false", *more),
+        ]
+
+    return command
+
+
+def _uwsgi(*more: str) -> Callable[[str], list[str]]:
+    def command(port: str) -> list[str]:
+        return [
+            *(_peer("uwsgi"), "--http-socket", f"{HOST}:{port}", "--module", "app:application"),
+            *("--need-app", "--processes", "1", "--listen", "1024", "--disable-logging"),
+            *("--die-on-term", *more),
+        ]
+
+    return command
+
+
+def _python(code: str) -> Callable[[str], list[str]]:
+    return lambda port: [_peer("python"), "-c", code.format(host=HOST, port=port)]
+
+
+KINDS = [
+    Kind("greenloom", greenloom("app:application", "--async", "10"), keeps_alive=True),
+    Kind(
+        "bjoern",
+        _python("import app, bjoern; bjoern.run(app.application, '{host}', {port})"),
+        keeps_alive=True,
+    ),
+    Kind(
+        "fastwsgi",
+        _python("import app, fastwsgi; fastwsgi.run(app.application, '{host}', {port}, 0)"),
+        keeps_alive=True,
+    ),
+    Kind("uwsgi", _uwsgi(), keeps_alive=False),
+    Kind("uwsgi-async", _uwsgi("--async", "100"), keeps_alive=False),
+    Kind("uwsgi-ugreen", _uwsgi("--async", "100", "--ugreen"), keeps_alive=False),
+]
+
+
+@dataclass
+class Server:
+    """A running server on CPU ``cpu``; leaving the ``with`` block ends it by its pid."""
+
+    kind: Kind
+    cpu: int
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    _log: IO[bytes] | None = field(default=None, repr=False)
+
+    def __enter__(self) -> Server:
+        """Start it and wait until it accepts connections."""
+        self.port = _free_port()
+        self._log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            self.kind.command(str(self.port)),
+            cwd=HERE / "served",
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=bound_to(self.cpu),
+        )
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not _accepts(self.port):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                reason = f"{self.kind.name} did not start:\n{self._read_log()}"
+                self.__exit__()
+                raise RuntimeError(reason)
+            time.sleep(0.02)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it: politely, then for certain."""
+        if self.process is not None:
+            family = self._family()
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                for pid in family:
+                    _kill(pid)
+                self.process.wait()
+        if self._log is not None:
+            self._log.close()
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the server and all its descendants until now."""
+        ticks = 0
+        for pid in self._family():
+            fields = _stat_fields(pid)
+            ticks += int(fields[11]) + int(fields[12]) if fields else 0
+        return ticks / TICKS_PER_SECOND
+
+    def resident_kib(self) -> int:
+        """Memory of the server and all its descendants that is resident now."""
+        total = 0
+        for pid in self._family():
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                total += int(status.partition("VmRSS:")[2].split()[0])
+        return total
+
+    def _family(self) -> list[int]:
+        """The pids of the server and its descendants."""
+        family = [self.process.pid] if self.process is not None else []
+        for pid in family:
+            for task in Path(f"/proc/{pid}/task").glob("*/children"):
+                try:
+                    family += [int(child) for child in task.read_text().split()]
+                except OSError:
+                    continue
+        return family
+
+    def _read_log(self) -> str:
+        if self._log is None:
+            return ""
+        self._log.seek(0)
+        return self._log.read()[-4000:].decode(errors="replace")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the name, from the state on; empty when it has gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

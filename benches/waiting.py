@@ -1,0 +1,242 @@
+"""Measure what waiting costs: cores that give way, requests asleep, clients that are slow or idle.
+
+Each figure of SPECIFICATION.md that is about latency, rate, or memory under such a load is measured
+here, greenloom alone, one worker process on CPU 0, clients on CPU 1. Latency is that of a hello
+asked over and over on one connection, before the load and under it.
+
+    make bench-waiting
+    .venv/bin/python benches/waiting.py [--seconds 5] [--connections 10000] [--strict]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import resource
+import select
+import socket
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from load import CLIENT_CPU, load_keep_alive
+from servers import HOST, SERVER_CPU, Kind, Server, greenloom
+
+SLOW_CLIENTS = 500
+HEAD_LIMIT_S = 10
+POST_BUFFERING = 65_536
+HELLO = b"GET /hello HTTP/1.1\r\nHost: bench\r\n\r\n"
+
+
+@dataclass
+class Verdicts:
+    """What was found, line by line."""
+
+    broken: list[str] = field(default_factory=list)
+
+    def say(self, what: str, value: str, limit: str = "", *, kept: bool = True) -> None:
+        """Print a figure with its limit and whether it is kept."""
+        judged = f"  limit {limit}: {'kept' if kept else 'BROKEN'}" if limit else ""
+        print(f"  {what:44}{value:>22}{judged}", flush=True)
+        if not kept:
+            self.broken.append(what)
+
+
+def main() -> int:
+    """Measure everything; 1 when a limit is broken and ``--strict`` asks for it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=int, default=5, help="per latency or rate (default 5)")
+    parser.add_argument("--connections", type=int, default=10_000, help="idle ones (default 10000)")
+    parser.add_argument("--strict", action="store_true", help="exit 1 when a limit is broken")
+    args = parser.parse_args()
+    if not {SERVER_CPU, CLIENT_CPU} <= os.sched_getaffinity(0):
+        sys.exit(f"CPUs {SERVER_CPU} and {CLIENT_CPU} are needed: one each for server and clients")
+    # The server inherits it: each idle connection is a descriptor on both sides.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.sched_setaffinity(0, {CLIENT_CPU})
+
+    verdicts = Verdicts()
+    beside_busy_cores(verdicts, args.seconds)
+    asleep(verdicts, args.seconds)
+    half_heads(verdicts, args.seconds)
+    for size, where in ((POST_BUFFERING // 2, "in memory"), (POST_BUFFERING * 4, "spooled")):
+        dripped_bodies(verdicts, args.seconds, size, where)
+    idle(verdicts, args.seconds, args.connections)
+    return 1 if verdicts.broken and args.strict else 0
+
+
+def beside_busy_cores(verdicts: Verdicts, seconds: int) -> None:
+    """Ten requests that compute and yield, and one core more for the hello beside them."""
+    print(f"10 requests of 10,000 yields at a time, --async 11, {seconds} s")
+    with started("--async", "11") as server, ThreadPoolExecutor(1) as pool:
+        quiet = latencies(server, seconds)
+        url = f"http://{HOST}:{server.port}/cpubound"
+        busy = pool.submit(load_keep_alive, url, seconds + 1, clients=10)
+        under_load = latencies(server, seconds)
+        report = busy.result()
+    say_latencies(verdicts, quiet, under_load, p50_limit_ms=1.0)
+    verdicts.say("such requests per second", f"{report.requests_per_s:,.0f}")
+
+
+def asleep(verdicts: Verdicts, seconds: int) -> None:
+    """A hundred requests that sleep 50 ms, over and over."""
+    print(f"100 requests asleep for 50 ms at a time, --async 100, {seconds} s")
+    with started("--async", "100") as server:
+        report = load_keep_alive(f"http://{HOST}:{server.port}/sleep", seconds, clients=100)
+    share = report.requests_per_s / (100 / 0.05)
+    verdicts.say("of the ideal 2,000 per second", f"{share:.1%}", ">= 85%", kept=share >= 0.85)
+
+
+def half_heads(verdicts: Verdicts, seconds: int) -> None:
+    """Clients that send half a head and no more."""
+    print(f"{SLOW_CLIENTS} connections with half a head, --async 10")
+    with started("--async", "10") as server:
+        quiet = latencies(server, seconds)
+        begun = time.monotonic()
+        with connected(server, SLOW_CLIENTS, b"GET /hello HTTP/1.1\r\nHost: be") as slow:
+            under_load = latencies(server, seconds)
+            say_latencies(verdicts, quiet, under_load)
+            left = still_open(slow, begun + HEAD_LIMIT_S + 3)
+    verdicts.say("left 3 s after their time is up", f"{left}", "0", kept=left == 0)
+
+
+def dripped_bodies(verdicts: Verdicts, seconds: int, size: int, where: str) -> None:
+    """Clients that send a byte of their body now and then, all but the last byte."""
+    print(f"{SLOW_CLIENTS} connections that drip a body ({where}), --async 10")
+    head = b"POST /read HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n" % size
+    start = head + b"x" * (size * 9 // 10)
+    with started("--async", "10", "--post-buffering", str(POST_BUFFERING)) as server:
+        quiet = latencies(server, seconds)
+        with connected(server, SLOW_CLIENTS, start) as slow, dripping(slow):
+            say_latencies(verdicts, quiet, latencies(server, seconds))
+
+
+def idle(verdicts: Verdicts, seconds: int, count: int) -> None:
+    """Clients that had their answer and stay."""
+    print(f"{count:,} idle keep-alive connections, --async 10")
+    with started("--async", "10") as server:
+        quiet = latencies(server, seconds)
+        empty_kib = server.resident_kib()
+        with connected(server, count, HELLO) as connections:
+            for connection in connections:
+                read_hello(connection)
+            each = (server.resident_kib() - empty_kib) * 1024 / count
+            spent = server.cpu_seconds()
+            time.sleep(seconds)
+            share = (server.cpu_seconds() - spent) / seconds
+            left = still_open(connections, time.monotonic())
+            under_load = latencies(server, seconds)
+    verdicts.say("process memory each", f"{each:,.0f} bytes", "< 1024", kept=each < 1024)
+    verdicts.say("CPU", f"{share:.2%}", "< 1%", kept=share < 0.01)
+    verdicts.say("still connected", f"{left:,}", f"{count:,}", kept=left == count)
+    say_latencies(verdicts, quiet, under_load)
+
+
+def started(*options: str) -> Server:
+    """Make a server of the application of this benchmark; entering it starts it."""
+    command = greenloom("waiting:application", *options)
+    return Server(Kind("greenloom", command, keeps_alive=True), SERVER_CPU)
+
+
+def latencies(server: Server, seconds: float) -> list[float]:
+    """Milliseconds of one hello after the other, on one connection."""
+    found = []
+    with socket.create_connection((HOST, server.port), timeout=10) as connection:
+        end = time.monotonic() + seconds
+        while (begun := time.monotonic()) < end:
+            connection.sendall(HELLO)
+            read_hello(connection)
+            found.append((time.monotonic() - begun) * 1e3)
+    return found
+
+
+def say_latencies(
+    verdicts: Verdicts, quiet: list[float], loaded: list[float], p50_limit_ms: float | None = None
+) -> None:
+    """Print the latency of the hello before and under the load."""
+    for name, found in (("alone", quiet), ("under load", loaded)):
+        p50 = statistics.median(found)
+        p99 = statistics.quantiles(found, n=100)[98]
+        limit = f"p50 < {p50_limit_ms} ms" if p50_limit_ms and found is loaded else ""
+        kept = not limit or p50 < (p50_limit_ms or 0)
+        verdicts.say(f"hello {name}, p50 / p99", f"{p50:.3f} / {p99:.3f} ms", limit, kept=kept)
+
+
+def read_hello(connection: socket.socket) -> None:
+    """Read one answer to HELLO; the body is its last three bytes."""
+    data = b""
+    while not data.endswith(b"\r\n\r\nok\n"):
+        piece = connection.recv(4096)
+        if not piece:
+            raise ConnectionError(f"closed after {data!r}")
+        data += piece
+    if not data.startswith(b"HTTP/1.1 200 OK\r\n"):
+        raise ValueError(f"wrong answer: {data!r}")
+
+
+@contextlib.contextmanager
+def connected(server: Server, count: int, start: bytes) -> Iterator[list[socket.socket]]:
+    """Open connections that have sent ``start``."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(open_one(server, start)) for _ in range(count)]
+
+
+def open_one(server: Server, start: bytes) -> socket.socket:
+    """Open one connection and send ``start``."""
+    connection = socket.create_connection((HOST, server.port), timeout=10)
+    connection.sendall(start)
+    return connection
+
+
+@contextlib.contextmanager
+def dripping(connections: list[socket.socket]) -> Iterator[None]:
+    """Send one more byte on each connection every second, meanwhile."""
+    stop = threading.Event()
+
+    def drip() -> None:
+        while not stop.wait(1.0):
+            for connection in connections:
+                # Closed by the server: its time was up.
+                with contextlib.suppress(OSError):
+                    connection.send(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def still_open(connections: list[socket.socket], deadline: float) -> int:
+    """How many are open at ``deadline``; earlier, as soon as none is."""
+    poller = select.poll()
+    waiting = {connection.fileno(): connection for connection in connections}
+    for fd in waiting:
+        poller.register(fd, select.POLLIN)
+    while waiting:
+        left_s = max(0.0, deadline - time.monotonic())
+        events = poller.poll(left_s * 1e3)
+        if not events:
+            break
+        for fd, _ in events:
+            # An answer such as 408 comes first, then the end.
+            with contextlib.suppress(ConnectionError):
+                if waiting[fd].recv(4096):
+                    continue
+            poller.unregister(fd)
+            del waiting[fd]
+    return len(waiting)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""What answers where no other application is mounted."""
+
+
+def application(env, start_response):
+    script_name, path_info = env.get("SCRIPT_NAME", ""), env["PATH_INFO"]
+    body = f"root: {script_name=} {path_info=}\n".encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]

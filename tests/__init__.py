@@ -1,0 +1,5 @@
+"""The test suite, and the two small applications that the documentation's commands name.
+
+`tests.cpubound_async` and `tests.sleeping_async` are applications: they import nothing but what a
+server gives them, so that `greenloom -w tests.cpubound_async` works where pytest is not installed.
+"""

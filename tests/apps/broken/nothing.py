@@ -1,0 +1,3 @@
+"""Loads, but has no callable of the expected name."""
+
+APPLICATION = None

@@ -1,0 +1,5 @@
+"""Does not compile: line 4."""
+
+
+def application(environ, start_response)
+    return []

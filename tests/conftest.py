@@ -1,0 +1,38 @@
+"""Fixtures of the suite, and the outcome of a test for its fixtures."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness.fixtures import (
+    counter,
+    fresh,
+    gate,
+    modes,
+    module_counter,
+    module_gate,
+    nginx,
+    pool,
+    serve,
+)
+
+__all__ = [
+    "counter",
+    "fresh",
+    "gate",
+    "modes",
+    "module_counter",
+    "module_gate",
+    "nginx",
+    "pool",
+    "serve",
+]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Marks a failed item: the look around would only add noise to it."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        item.failed = True

@@ -1,0 +1,128 @@
+"""What must be true after every test: nothing lost, nothing left, nothing said unexpectedly."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from collections.abc import Sequence
+
+from tests.harness import procs, request_log
+from tests.harness.http import Client
+from tests.harness.server import Server
+from tests.harness.waiting import until
+
+SUSPICIOUS = re.compile(r"Traceback|panic|\berrors?\b|DANGER|Exception ignored", re.IGNORECASE)
+ALWAYS_ALLOWED = (
+    # The start-up line of the plain async engine.
+    r"\*\*\* DANGER \*\*\* async mode without coroutine/greenthread engine loaded !!!",
+)
+
+
+def cores(server: Server) -> int:
+    """The number of cores the command line asked for."""
+    options = server.options
+    for position, option in enumerate(options):
+        if option == "--async":
+            return int(options[position + 1])
+        if option.startswith("--async="):
+            return int(option.partition("=")[2])
+    return 1
+
+
+def unexpected_lines(server: Server, allowed: Sequence[str]) -> list[str]:
+    """Suspicious lines that no pattern allows; request lines quote clients and are left out."""
+    patterns = [re.compile(p) for p in (*ALWAYS_ALLOWED, *allowed)]
+    return [
+        line
+        for line in server.log_lines()
+        if SUSPICIOUS.search(line)
+        and request_log.parse(line) is None
+        and not any(p.search(line) for p in patterns)
+    ]
+
+
+def check_cores(server: Server) -> None:
+    """As many requests at once as there are cores, each waiting for all the others."""
+    number = cores(server)
+    lines = len(server.log_requests(probes=True)) - len(server.log_requests())
+    clients = [Client(server.http_address) for _ in range(number)]
+    for client in clients:
+        client.send_request("GET", f"/__probe?cores={number}", [("Connection", "close")])
+    answers = [client.read_response() for client in clients]
+    for client in clients:
+        client.close()
+    assert [a.body for a in answers] == [b"free"] * number, "a core is lost"
+    if server.logs_requests:
+        # Lines come in the order of ending: what ended before the probes is logged by now.
+        until(
+            lambda: (
+                len(server.log_requests(probes=True)) - len(server.log_requests()) >= lines + number
+            ),
+            "the probes' request lines",
+        )
+
+
+def fd_growth(server: Server) -> dict[int, list[str]]:
+    """Descriptors that were not there right after the start, by worker."""
+    growth = {}
+    for pid, before in server.baseline.items():
+        if not procs.alive(pid):
+            continue
+        now = procs.open_files(pid)
+        if len(now) > len(before):
+            growth[pid] = [f"{fd}: {what}" for fd, what in now.items() if before.get(fd) != what]
+    return growth
+
+
+def check_running(server: Server) -> None:
+    """What can only be seen while the server runs."""
+    server.close_clients()
+    # A busy or a parked request may still be ending: conditions, not instants.
+    if server.probed and len(server.workers()) == 1 and server.http_number is not None:
+        check_cores(server)
+    until(lambda: not fd_growth(server), "descriptors back to those after the start")
+    zombies = [pid for pid in server.remember() if procs.state(pid) == "Z"]
+    if zombies:
+        until(
+            lambda: not [pid for pid in zombies if procs.state(pid) == "Z"],
+            f"children {zombies} reaped",
+        )
+
+
+def refused(address: tuple[str, int] | str) -> bool:
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(5)
+        return probe.connect_ex(address) != 0
+
+
+def stop(server: Server) -> None:
+    """SIGTERM: exit 0, ports closed, no process left."""
+    if server.process.poll() is None:
+        server.signal(signal.SIGTERM)
+    code = server.wait_exit()
+    assert code == 0, f"exit status {code}"
+    until(lambda: not server.leftovers(), "no process left after the stop")
+    for listener in server.listeners:
+        assert refused(listener.address), f"{listener.address} still answers"
+
+
+def look_around(server: Server, allowed: Sequence[str]) -> None:
+    """After a test on a server of its own: all of the above, and the stop."""
+    if server.process.poll() is None:
+        look_at_running(server)
+    stop(server)
+    check_log(server, allowed)
+
+
+def look_at_running(server: Server) -> None:
+    try:
+        check_running(server)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {fd_growth(server) or ''}") from error
+
+
+def check_log(server: Server, allowed: Sequence[str]) -> None:
+    lines = unexpected_lines(server, allowed)
+    assert not lines, "unexpected log lines:\n" + "\n".join(lines)

@@ -1,0 +1,59 @@
+"""The default request line, field by field."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+LINE = re.compile(
+    r"\[pid: (?P<pid>\d+)\|app: (?P<app>-?\d+)\|req: (?P<started>-?\d+)/(?P<total>\d+)\] "
+    r"(?P<address>[^(]*) \((?P<user>[^)]*)\) "
+    r"\{(?P<variables>\d+) vars in (?P<variable_bytes>\d+) bytes\} "
+    r"\[(?P<date>[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4})\] "
+    r"(?P<method>\S*) (?P<uri>\S*) => "
+    r"generated (?P<body_bytes>\d+) bytes in (?P<msecs>\d+) msecs "
+    r"(?:via (?P<via>\w+)\(\) )?"
+    r"\((?P<protocol>\S+) (?P<status>\d+)\) "
+    r"(?P<headers>\d+) headers in (?P<header_bytes>\d+) bytes "
+    r"\((?P<switches>\d+) switches on core (?P<core>\d+)\)"
+)
+
+
+@dataclass(frozen=True)
+class LoggedRequest:
+    """One parsed request line."""
+
+    pid: int
+    app: int
+    started: int
+    total: int
+    address: str
+    user: str
+    variables: int
+    variable_bytes: int
+    date: str
+    method: str
+    uri: str
+    body_bytes: int
+    msecs: int
+    via: str | None
+    protocol: str
+    status: int
+    headers: int
+    header_bytes: int
+    switches: int
+    core: int
+
+
+TEXT_FIELDS = {"address", "user", "date", "method", "uri", "protocol"}
+
+
+def parse(line: str) -> LoggedRequest | None:
+    """None when the line is not, from its first to its last character, a request line."""
+    match = LINE.fullmatch(line)
+    if match is None:
+        return None
+    fields = match.groupdict()
+    via = fields.pop("via")
+    values = {k: v if k in TEXT_FIELDS else int(v) for k, v in fields.items()}
+    return LoggedRequest(via=via, **values)

@@ -1,0 +1,301 @@
+//! The steps of `make test`, in order, stopping at the first that fails.
+//!
+//! Owns which program each step runs, what counts as a failure (a skipped test does in CI), and the
+//! closing line. Installing what the steps need is the Makefile's part.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::counts::{Counts, cargo_line, pytest_line};
+use crate::{repository, say, tidy};
+
+/// One thing that must hold before a change lands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Fmt,
+    Lint,
+    Tidy,
+    Test,
+    Wheel,
+    Pytest,
+}
+
+impl Step {
+    const IN_ORDER: [Self; 6] = [Self::Fmt, Self::Lint, Self::Tidy, Self::Test, Self::Wheel, Self::Pytest];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Lint => "lint",
+            Self::Tidy => "tidy",
+            Self::Test => "test",
+            Self::Wheel => "wheel",
+            Self::Pytest => "pytest",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::IN_ORDER.into_iter().find(|step| step.name() == name)
+    }
+
+    /// Whether the step must close with the number of tests it ran.
+    fn runs_tests(self) -> bool {
+        matches!(self, Self::Test | Self::Pytest)
+    }
+
+    /// Takes in a line of the step's output: cargo closes every test binary, pytest the whole run.
+    fn count(self, line: &str, counts: &mut Counts) {
+        if self == Self::Test {
+            *counts += cargo_line(line).unwrap_or_default();
+        } else if let Some(whole_run) = pytest_line(line) {
+            *counts = whole_run;
+        }
+    }
+}
+
+/// Runs all steps and prints `N passed, N failed` as the last line.
+///
+/// # Errors
+/// The first step that fails; in CI (`CI=true`) also any skipped test.
+pub(crate) fn run_all() -> Result<(), String> {
+    let checkout = Checkout::here()?;
+    let mut total = Counts::default();
+    for step in Step::IN_ORDER {
+        say(&format!("\n==> {}", step.name()));
+        let outcome = checkout.run(step, &[]);
+        let counts = match &outcome {
+            Ok(counts) | Err(Failure { counts, .. }) => *counts,
+        };
+        total += counts;
+        if let Err(failure) = outcome {
+            if step.runs_tests() {
+                say(&total.to_string());
+            }
+            return Err(failure.reason);
+        }
+    }
+    let verdict = judge_skips(total, std::env::var("CI").is_ok_and(|value| value == "true"));
+    say(&total.to_string());
+    verdict
+}
+
+/// Runs one step; `extra` is handed to the program that runs it.
+///
+/// # Errors
+/// The step fails.
+pub(crate) fn run_one(step: Step, extra: &[String]) -> Result<(), String> {
+    Checkout::here()?.run(step, extra).map(|_| ()).map_err(|failure| failure.reason)
+}
+
+/// Says skipped tests loudly; they are a failure where everything is supposed to be installed.
+fn judge_skips(total: Counts, in_ci: bool) -> Result<(), String> {
+    if total.skipped == 0 {
+        return Ok(());
+    }
+    let reason = format!("!!! {} tests were SKIPPED; their reasons stand above !!!", total.skipped);
+    if in_ci {
+        return Err(format!("{reason}\nin CI nothing may be skipped: install what they need"));
+    }
+    say(&reason);
+    Ok(())
+}
+
+/// Why a step failed, and what its tests counted until then.
+#[derive(Debug)]
+struct Failure {
+    reason: String,
+    counts: Counts,
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self { reason, counts: Counts::default() }
+    }
+}
+
+/// The checkout and its virtual environment.
+#[derive(Debug)]
+struct Checkout {
+    root: PathBuf,
+    venv: PathBuf,
+}
+
+impl Checkout {
+    fn here() -> Result<Self, String> {
+        let root = repository::root();
+        let venv = root.join(std::env::var_os("VENV").unwrap_or_else(|| ".venv".into()));
+        if !venv.join("bin/python").exists() {
+            return Err(format!("{}: no virtual environment there; `make build` creates it", venv.display()));
+        }
+        Ok(Self { root, venv })
+    }
+
+    fn run(&self, step: Step, extra: &[String]) -> Result<Counts, Failure> {
+        match step {
+            Step::Fmt => self.quiet(self.cargo(&["fmt", "--all", "--check"]).args(extra))?,
+            Step::Lint => self.lint()?,
+            Step::Tidy => tidy::run()?,
+            Step::Wheel => self.quiet(&mut self.wheel())?,
+            Step::Test => {
+                // The extension module is left out: its test binary would have to link an interpreter.
+                let arguments = ["test", "--workspace", "--exclude", "greenloom-python", "--no-fail-fast"];
+                return self.counted(step, self.cargo(&arguments).args(extra), &mut std::io::stdout());
+            }
+            Step::Pytest => return self.counted(step, self.pytest()?.args(extra), &mut std::io::stdout()),
+        }
+        Ok(Counts::default())
+    }
+
+    fn lint(&self) -> Result<(), String> {
+        self.quiet(&mut self.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+        self.quiet(&mut self.tool("ruff", &["check", "."]))?;
+        self.quiet(&mut self.tool("ruff", &["format", "--check", "."]))
+    }
+
+    fn wheel(&self) -> Command {
+        let mut command = self.tool("maturin", &["develop", "--release", "--quiet"]);
+        command.env("VIRTUAL_ENV", &self.venv);
+        command
+    }
+
+    /// pytest over the folders that hold tests; `-ra` prints the reason of every test that did not pass.
+    fn pytest(&self) -> Result<Command, String> {
+        let folders: Vec<&str> = ["tests", "conformance", "examples"]
+            .into_iter()
+            .filter(|folder| holds_python_tests(&self.root.join(folder)))
+            .collect();
+        if folders.is_empty() {
+            return Err("pytest: no folder holds a test_*.py".to_owned());
+        }
+        let mut command = self.tool("python", &["-m", "pytest", "-q", "-ra"]);
+        command.args(folders);
+        Ok(command)
+    }
+
+    /// A cargo command; PyO3 is pointed at the environment's interpreter, so that no step rebuilds it.
+    fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("cargo");
+        command.args(arguments).current_dir(&self.root).env("PYO3_PYTHON", self.venv.join("bin/python"));
+        command
+    }
+
+    /// A program of the virtual environment.
+    fn tool(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.venv.join("bin").join(name));
+        command.args(arguments).current_dir(&self.root);
+        command
+    }
+
+    /// Runs a step that counts nothing.
+    fn quiet(&self, command: &mut Command) -> Result<(), String> {
+        let status = command.status().map_err(|error| not_started(command, &error))?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("{} failed: {status}", shown(command, &self.root)))
+        }
+    }
+
+    /// Runs tests: passes their output on to `out` and counts by their closing lines.
+    fn counted(&self, step: Step, command: &mut Command, out: &mut dyn Write) -> Result<Counts, Failure> {
+        let mut child =
+            command.stdout(Stdio::piped()).spawn().map_err(|error| not_started(command, &error))?;
+        let mut counts = Counts::default();
+        if let Some(output) = child.stdout.take() {
+            for line in BufReader::new(output).split(b'\n') {
+                let line = line.map_err(|error| format!("{}: {error}", step.name()))?;
+                let line = String::from_utf8_lossy(&line);
+                // A reader that has gone is no reason to stop the tests.
+                let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+                step.count(&line, &mut counts);
+            }
+        }
+        let status = child.wait().map_err(|error| format!("{}: {error}", step.name()))?;
+        let _ = writeln!(out, "{}: {counts}", step.name());
+        let fail = |reason: String| Err(Failure { reason, counts });
+        if !status.success() {
+            return fail(format!("{} failed: {status}", shown(command, &self.root)));
+        }
+        if counts.failed > 0 {
+            return fail(format!("{}: {} tests failed", step.name(), counts.failed));
+        }
+        if counts.passed == 0 {
+            return fail(format!("{}: no test ran", step.name()));
+        }
+        Ok(counts)
+    }
+}
+
+/// Whether any `test_*.py` lies below `folder`.
+fn holds_python_tests(folder: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    entries.flatten().any(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_test =
+            name.starts_with("test_") && Path::new(name.as_ref()).extension().is_some_and(|e| e == "py");
+        is_test || (!name.starts_with('.') && entry.path().is_dir() && holds_python_tests(&entry.path()))
+    })
+}
+
+fn not_started(command: &Command, error: &std::io::Error) -> String {
+    format!("{}: {error}; `make build` installs the tools", command.get_program().to_string_lossy())
+}
+
+/// The command as one would type it in the root of the checkout.
+fn shown(command: &Command, root: &Path) -> String {
+    let program = Path::new(command.get_program());
+    let program = program.strip_prefix(root).unwrap_or(program).display().to_string();
+    let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
+    std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_is_a_command_of_its_own() {
+        for step in Step::IN_ORDER {
+            assert_eq!(Step::named(step.name()), Some(step));
+        }
+        assert_eq!(Step::named("deploy"), None);
+    }
+
+    #[test]
+    fn skips_fail_only_in_ci() {
+        let skipped = Counts { passed: 5, failed: 0, skipped: 1 };
+        assert!(judge_skips(skipped, true).is_err());
+        assert!(judge_skips(skipped, false).is_ok());
+        assert!(judge_skips(Counts { skipped: 0, ..skipped }, true).is_ok());
+    }
+
+    #[test]
+    fn a_counted_step_must_count() {
+        let checkout = Checkout { root: repository::root(), venv: PathBuf::new() };
+        let run = |script: &str| {
+            checkout.counted(Step::Pytest, Command::new("sh").args(["-c", script]), &mut std::io::sink())
+        };
+        assert_eq!(run("echo '3 passed in 0.1s'").unwrap().passed, 3);
+        assert!(run("true").unwrap_err().reason.contains("no test ran"));
+        assert!(run("echo '3 passed in 0.1s'; exit 1").unwrap_err().reason.contains("failed"));
+        assert_eq!(run("echo '2 passed, 1 failed in 0.1s'").unwrap_err().counts.failed, 1);
+    }
+
+    #[test]
+    fn cargo_counts_add_up_and_pytest_has_the_last_word() {
+        let after = |step: Step, lines: &[&str]| {
+            let mut counts = Counts::default();
+            for line in lines {
+                step.count(line, &mut counts);
+            }
+            counts.passed
+        };
+        let binaries = ["test result: ok. 2 passed; 0 failed", "test result: ok. 3 passed; 0 failed"];
+        assert_eq!(after(Step::Test, &binaries), 5);
+        assert_eq!(after(Step::Test, &["9 passed in 1s"]), 0);
+        assert_eq!(after(Step::Pytest, &["9 passed in 1s", "4 passed in 2s"]), 4);
+    }
+}
