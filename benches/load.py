@@ -53,8 +53,8 @@ def load_keep_alive(url: str, seconds: int, clients: int = CLIENTS) -> Report:
     return Report(
         requests=_requests(r"(\d+) requests in", output),
         requests_per_s=float(_find(r"Requests/sec:\s+([\d.]+)", output)),
-        p50_ms=_milliseconds(_find(r"50%\s+(\S+)", output)),
-        p99_ms=_milliseconds(_find(r"99%\s+(\S+)", output)),
+        p50_ms=_milliseconds(_find(r"(?m)^\s+50%\s+(\S+)", output)),
+        p99_ms=_milliseconds(_find(r"(?m)^\s+99%\s+(\S+)", output)),
         errors=sum(errors),
     )
 

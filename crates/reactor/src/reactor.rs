@@ -192,11 +192,6 @@ impl Reactor {
         Ok(!batch.is_empty())
     }
 
-    /// Whether the last poll's events have not all been handed out.
-    pub fn has_events(&self) -> bool {
-        self.batch.as_ref().is_some_and(|batch| self.next < batch.filled)
-    }
-
     /// The next event of the last poll.
     pub fn next_event(&mut self) -> Option<Event> {
         loop {

@@ -8,7 +8,7 @@ use greenloom_proto::http1::head::{Framing, Head, Limits, Version};
 use greenloom_proto::http1::response::{CONTINUE, error_page};
 use greenloom_proto::uwsgi;
 use greenloom_sys::net::Received;
-use greenloom_sys::{clock, epoll, net};
+use greenloom_sys::{epoll, net};
 
 use crate::body::Collector;
 use crate::connection::{self, After, BodyFraming, Fed, Receiving, Refusal, State, Step};
@@ -271,7 +271,7 @@ impl Worker {
             connection.state = State::Busy(core);
             connection.deadline_ms = None;
         }
-        self.cores[core].slice_ns = clock::monotonic_ns();
+        self.cores[core].slice_ns = None;
         self.instance.set_busy(self.cores.busy());
         self.pending.push_back(Action::Start(core));
     }

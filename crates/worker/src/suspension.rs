@@ -74,11 +74,13 @@ impl Worker {
     pub fn yielded(&mut self, core: CoreId) -> Yielded {
         let slot = &self.cores[core];
         let waits = !slot.watches.is_empty() || slot.deadline_ms.is_some();
-        if waits || self.flusher.is_none() || self.others_can_run() {
+        if waits || self.flusher.is_none() || self.somebody_waits() {
             self.suspend(core);
             return Yielded::Suspended;
         }
-        if self.hold(core) >= SLICE_BYTES || clock::monotonic_ns() >= self.cores[core].slice_ns + SLICE_NS {
+        let now = clock::monotonic_ns();
+        let began = *self.cores[core].slice_ns.get_or_insert(now);
+        if self.hold(core) >= SLICE_BYTES || now >= began + SLICE_NS {
             self.suspend(core);
             return Yielded::Suspended;
         }
@@ -86,8 +88,10 @@ impl Worker {
         Yielded::GoOn
     }
 
-    fn others_can_run(&self) -> bool {
-        self.has_work() || self.reactor.has_events()
+    /// Whether a core, or a request that could have one, waits for its turn. What has only happened on sockets is
+    /// looked at when the slice is over.
+    fn somebody_waits(&self) -> bool {
+        self.has_work()
     }
 
     /// Counts switches that were made of one: the parts of a list that leave together.
@@ -162,7 +166,7 @@ impl Worker {
     fn go_on(&mut self, core: CoreId, why: Wakeup) {
         let slot = &mut self.cores[core];
         slot.state = State::Running;
-        slot.slice_ns = clock::monotonic_ns();
+        slot.slice_ns = None;
         self.pending.push_back(Action::Resume(core, why));
     }
 

@@ -45,18 +45,20 @@ pub(crate) fn module(py: Python<'_>) -> Option<&Bound<'_, PyModule>> {
 ///
 /// Whatever the hook raises, `SystemExit` included, is logged and goes no further.
 pub(crate) fn call_hook(py: Python<'_>, name: &str) {
-    let Some(module) = module(py) else { return };
-    let Ok(hook) = module.getattr(name) else { return };
-    if hook.is_none() {
-        return;
-    }
-    if !hook.is_callable() {
-        log_line(&format!("uwsgi.{name} is set, but not to a callable: ignored"));
-        return;
-    }
-    if let Err(err) = hook.call0() {
+    let Some(hook) = hook(py, name) else { return };
+    if let Err(err) = hook.call0(py) {
         log_exception(py, err, &format!("exception in uwsgi.{name}:"));
     }
+}
+
+/// The hook `name`, if the application assigned one.
+pub(crate) fn hook(py: Python<'_>, name: &str) -> Option<Py<PyAny>> {
+    let hook = module(py)?.getattr(name).ok().filter(|hook| !hook.is_none())?;
+    if !hook.is_callable() {
+        log_line(&format!("uwsgi.{name} is set, but not to a callable: ignored"));
+        return None;
+    }
+    Some(hook.unbind())
 }
 
 fn build(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {

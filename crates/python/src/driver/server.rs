@@ -12,6 +12,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::api;
 use crate::application::WorkerCell;
 use crate::load::App;
 use crate::wsgi::environ::EnvironBuilder;
@@ -31,6 +32,8 @@ pub(crate) struct Server {
     /// The core whose coroutine runs.
     pub(crate) current: Cell<Option<CoreId>>,
     pub(crate) scoreboard: Scoreboard,
+    /// `uwsgi.after_req_hook`, as the application had set it when the worker started.
+    pub(crate) after_request: Option<Py<PyAny>>,
     /// Requests this worker has ended.
     pub(crate) requests: Cell<u64>,
 }
@@ -92,6 +95,7 @@ pub(crate) fn start(
         cores: (0..settings.cores.max(1)).map(|_| Slot::default()).collect(),
         current: Cell::new(None),
         scoreboard,
+        after_request: api::hook(py, "after_req_hook"),
         requests: Cell::new(0),
     };
     Ok(&SERVER.get_or_init(|| Global(server)).0)

@@ -10,7 +10,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::api;
 use crate::driver::server::{Server, Slot, peek};
 use crate::load::route;
 use crate::traceback::log_exception;
@@ -280,9 +279,9 @@ fn write_part(py: Python<'_>, server: &Server, core: CoreId) -> PyResult<Option<
                 slot.part.set((!done).then(|| (part.clone_ref(py), at + n)));
                 let mut worker = server.worker.borrow_mut();
                 if n == 0 {
-                    worker.stall(core)
+                    worker.stall(core);
                 } else {
-                    worker.suspend(core)
+                    worker.suspend(core);
                 }
                 return Ok(Some(Step::Suspended));
             }
@@ -322,7 +321,11 @@ fn conclude(py: Python<'_>, server: &Server, core: CoreId, outcome: PyResult<Ste
         }
         Ok(_) => false,
     };
-    api::call_hook(py, "after_req_hook");
+    if let Some(hook) = &server.after_request
+        && let Err(error) = hook.call0(py)
+    {
+        log_exception(py, error, "exception in uwsgi.after_req_hook:");
+    }
     let mut worker = server.worker.borrow_mut();
     if failed {
         let _: Failure = worker.fail(core);

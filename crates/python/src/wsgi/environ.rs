@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 
-use greenloom_worker::config::Settings;
+use greenloom_worker::config::{Protocol, Settings};
 use greenloom_worker::proto::http1::head::{Field, variable_name};
 use greenloom_worker::{CoreId, Peer, Request, Source};
 use pyo3::ffi;
@@ -53,6 +53,12 @@ keys! {
     timeout = "x-wsgiorg.fdevent.timeout",
 }
 
+impl Keys {
+    fn of_every_http_request(&self) -> [&Py<PyString>; 7] {
+        [&self.method, &self.uri, &self.path, &self.protocol, &self.address, &self.port, &self.input]
+    }
+}
+
 /// Strings that most requests need.
 struct Common {
     empty: Py<PyString>,
@@ -91,7 +97,8 @@ impl EnvironBuilder {
         let intern = |text: &str| PyString::intern(py, text).unbind();
         let errors = errors_stream(py)?;
         let mut templates = Vec::new();
-        for port in ports {
+        let keys = Keys::new(py);
+        for (index, port) in ports.iter().enumerate() {
             let template = PyDict::new(py);
             template.set_item("wsgi.version", (1, 0))?;
             template.set_item("wsgi.url_scheme", "http")?;
@@ -113,11 +120,18 @@ impl EnvironBuilder {
                 }
                 template.set_item("x-wsgiorg.fdevent.timeout", py.None())?;
             }
+            if !port.is_empty() && settings.listeners.get(index).is_some_and(|l| l.protocol == Protocol::Http)
+            {
+                // Keys that every such request sets: with them in the template its copy has room for the rest.
+                for key in keys.of_every_http_request() {
+                    template.set_item(key, "")?;
+                }
+            }
             templates.push(template.unbind());
         }
         let cores = if settings.cores > 1 { settings.cores } else { 0 };
         Ok(Self {
-            keys: Keys::new(py),
+            keys,
             common: Common {
                 empty: intern(""),
                 slash: intern("/"),
@@ -225,14 +239,15 @@ impl EnvironBuilder {
     ) -> PyResult<()> {
         let (name, value) = (request.text(field.name), request.text(field.value));
         let place = &self.fields[place(name)];
-        let mut remembered = place.take().filter(|remembered| remembered.name == name);
-        let remembered = remembered.get_or_insert_with(|| {
-            let mut variable = Vec::with_capacity(name.len() + 5);
-            variable_name(name, &mut variable);
-            let key = latin1(py, &variable).to_string();
-            let key = PyString::intern(py, &key).unbind();
-            Box::new(Remembered { name: name.to_vec(), key, value: Vec::new(), text: None })
-        });
+        let mut remembered = match place.take() {
+            Some(remembered) if remembered.name == name => remembered,
+            _ => {
+                let mut variable = Vec::with_capacity(name.len() + 5);
+                variable_name(name, &mut variable);
+                let key = PyString::intern(py, &latin1(py, &variable).to_string()).unbind();
+                Box::new(Remembered { name: name.to_vec(), key, value: Vec::new(), text: None })
+            }
+        };
         let text = match &remembered.text {
             Some(text) if remembered.value == value => text.bind(py).clone(),
             _ => {
@@ -246,16 +261,7 @@ impl EnvironBuilder {
             }
         };
         let key = remembered.key.bind(py).clone();
-        let taken = std::mem::replace(
-            remembered,
-            Box::new(Remembered {
-                name: Vec::new(),
-                key: key.clone().unbind(),
-                value: Vec::new(),
-                text: None,
-            }),
-        );
-        place.set(Some(taken));
+        place.set(Some(remembered));
         if repeats && let Some(before) = environ.get_item(&key)? {
             // RFC 9110 §5.3; cookies are joined by their own rule (RFC 6265 §5.4).
             let separator = if key == "HTTP_COOKIE" { "; " } else { ", " };

@@ -105,15 +105,13 @@ impl Responder {
                 "start_response() was called a second time without exc_info (PEP 3333 allows that only with it)",
             ));
         }
-        // Checked before anything is replaced: a refused call leaves the response as it was.
-        let mut head = Head { given: true, ..Head::default() };
-        std::mem::swap(&mut head, &mut *server.slot(self.core).head.borrow_mut());
-        let before = head;
-        let filled = fill(server, self.core, status, headers);
-        if filled.is_err() {
-            *server.slot(self.core).head.borrow_mut() = before;
+        // A refused call leaves no half of a response behind.
+        let slot = server.slot(self.core);
+        slot.head.borrow_mut().clear();
+        if let Err(error) = fill(server, self.core, status, headers) {
+            slot.head.borrow_mut().clear();
+            return Err(error);
         }
-        filled?;
         Ok(self.write.clone_ref(py))
     }
 }

@@ -68,8 +68,8 @@ pub(crate) struct Core {
     pub(crate) ready_fd: Option<RawFd>,
     pub(crate) timed_out: bool,
     pub(crate) switches: u64,
-    /// When this request was given the worker, for its slice; nanoseconds.
-    pub(crate) slice_ns: u64,
+    /// When its slice began, in nanoseconds: with the first yield after it was given the worker.
+    pub(crate) slice_ns: Option<u64>,
     /// Number of the application that serves it and how many requests that has had.
     pub(crate) app: Option<(u32, u64)>,
     /// Its request line is written even when they are off.
@@ -98,7 +98,7 @@ impl Table {
                 ready_fd: None,
                 timed_out: false,
                 switches: 0,
-                slice_ns: 0,
+                slice_ns: None,
                 app: None,
                 log_always: false,
             })
