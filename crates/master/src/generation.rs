@@ -32,12 +32,21 @@ pub fn run_generation(inheritance: Inheritance, settings: &Settings, app: &mut d
     // Once more: the application may have set handlers of its own while it was imported.
     forget_signals();
     let mut nursery = Nursery { children: Vec::new() };
-    let Inheritance { generation, channel, scoreboard, listeners } = inheritance;
+    let Inheritance { generation, channel, scoreboard, mut listeners } = inheritance;
     if report(&channel, Report::Loaded, &[]).is_err() {
         return 0;
     }
     let (id, master) = loop {
-        let Some((Order::Fork { id }, master)) = nursery.next_order(&channel) else { return 0 };
+        let (id, master) = match nursery.next_order(&channel) {
+            Some((Order::Fork { id }, Some(master))) => (id, master),
+            Some((Order::StopListening, _)) => {
+                listeners.clear();
+                continue;
+            }
+            // A worker without its end of a control socket could not be stopped.
+            Some((Order::Fork { .. }, None)) => continue,
+            None => return 0,
+        };
         match app.fork() {
             Ok(Fork::Child) => break (id, master),
             Ok(Fork::Parent(pid)) => nursery.adopt(id, pid, &channel),
@@ -66,7 +75,7 @@ struct Child {
 
 impl Nursery {
     /// Waits for an order, reporting deaths meanwhile. `None`: the master is gone or wants this process gone.
-    fn next_order(&mut self, channel: &OwnedFd) -> Option<(Order, OwnedFd)> {
+    fn next_order(&mut self, channel: &OwnedFd) -> Option<(Order, Option<OwnedFd>)> {
         loop {
             self.report_deaths(channel);
             let mut fds: Vec<BorrowedFd<'_>> = vec![channel.as_fd()];
@@ -83,8 +92,8 @@ impl Nursery {
                 Ok(received) => received,
                 Err(_) => return None,
             };
-            if let (Some(order), Some(control)) = (Order::decode(&bytes[..length]), rights.pop()) {
-                return Some((order, control));
+            if let Some(order) = Order::decode(&bytes[..length]) {
+                return Some((order, rights.pop()));
             }
         }
     }

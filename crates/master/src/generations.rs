@@ -81,6 +81,13 @@ impl Generation {
         self.kill_at_ms.get_or_insert(kill_at_ms);
     }
 
+    /// Lets the process close its copies of the listeners. A failure means that it is dying, which closes them, too.
+    pub(crate) fn stop_listening(&self) {
+        if let Some(channel) = &self.channel {
+            let _ = fdpass::send(channel.as_fd(), &Order::StopListening.encode(), &[]);
+        }
+    }
+
     /// The process is dead: nobody forks any more.
     pub(crate) fn lost(&mut self, now_ms: u64) {
         self.process = None;

@@ -56,7 +56,7 @@ impl Listeners {
         &self.bound
     }
 
-    /// The sockets themselves, for a process without a master.
+    /// The sockets themselves: for a process without a master, or to close them.
     pub(crate) fn take_bound(&mut self) -> Vec<BoundListener> {
         std::mem::take(&mut self.bound)
     }

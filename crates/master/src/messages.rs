@@ -13,6 +13,8 @@ pub(crate) const LENGTH: usize = 16;
 pub(crate) enum Order {
     /// Fork worker `id`.
     Fork { id: u32 },
+    /// Close the listeners: the instance stops.
+    StopListening,
 }
 
 /// From a generation to the master.
@@ -32,12 +34,14 @@ impl Order {
     pub(crate) fn encode(self) -> [u8; LENGTH] {
         match self {
             Self::Fork { id } => pack(1, id, 0, 0),
+            Self::StopListening => pack(2, 0, 0, 0),
         }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         match unpack(bytes)? {
             (1, id, 0, 0) => Some(Self::Fork { id }),
+            (2, 0, 0, 0) => Some(Self::StopListening),
             _ => None,
         }
     }
@@ -99,8 +103,9 @@ mod tests {
     #[test]
     fn messages_survive_the_way() {
         let pid = Pid::new(4711).unwrap();
-        let order = Order::Fork { id: 3 };
-        assert_eq!(Order::decode(&order.encode()), Some(order));
+        for order in [Order::Fork { id: 3 }, Order::StopListening] {
+            assert_eq!(Order::decode(&order.encode()), Some(order));
+        }
         for report in [
             Report::Loaded,
             Report::Forked { id: 1, pid },

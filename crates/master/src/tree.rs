@@ -51,7 +51,7 @@ pub fn run_master(
     let mut listeners = Listeners::bind(settings)?;
     let arguments = [&launch.args, arguments].concat();
     let recipe = Recipe { program: &launch.program, arguments: &arguments, directory };
-    let result = run_bound(settings, &listeners, recipe);
+    let result = run_bound(settings, &mut listeners, recipe);
     if settings.vacuum || result.is_err() {
         listeners.vacuum(if result.is_ok() { Quietly::No } else { Quietly::Yes });
     }
@@ -61,7 +61,7 @@ pub fn run_master(
     result
 }
 
-fn run_bound(settings: &Settings, listeners: &Listeners, recipe: Recipe<'_>) -> Result<i32, MasterError> {
+fn run_bound(settings: &Settings, listeners: &mut Listeners, recipe: Recipe<'_>) -> Result<i32, MasterError> {
     let signals = SignalPipe::catch(&[
         PosixSignal::Hangup,
         PosixSignal::Interrupt,
@@ -114,7 +114,8 @@ enum Phase {
 
 struct Master<'a> {
     settings: &'a Settings,
-    listeners: &'a Listeners,
+    /// Empty once the instance stops.
+    listeners: &'a mut Listeners,
     recipe: Recipe<'a>,
     scoreboard: Scoreboard,
     signals: SignalPipe,
@@ -291,6 +292,10 @@ impl Master<'_> {
                     self.leave_now(now_ms);
                 } else {
                     say!("SIGINT/SIGTERM received...killing workers...");
+                    say!(
+                        "requests in flight have {} s to end; a second signal ends them at once",
+                        self.settings.limits.worker_reload_mercy_ms / 1000
+                    );
                     self.stop(0, now_ms);
                 }
             }
@@ -304,6 +309,10 @@ impl Master<'_> {
         }
         self.phase = Phase::Stopping { code, since_ms: now_ms };
         self.start_at_ms = None;
+        // A client that comes now is to be refused at once, not to wait in a queue that nobody empties: every process
+        // closes its copy of the listeners, the workers theirs when they have accepted what was queued.
+        drop(self.listeners.take_bound());
+        self.generations.iter().for_each(Generation::stop_listening);
         for g in 0..self.generations.len() {
             self.drain(g, now_ms);
         }
