@@ -69,6 +69,8 @@ pub struct Reactor {
     /// Absent while a driver waits with it.
     batch: Option<Batch>,
     next: usize,
+    /// A wait has just filled the batch: the next poll need not ask again.
+    fresh: bool,
     timers: Timers,
     timerfd: Option<TimerFd>,
     timerfd_at_ms: Option<u64>,
@@ -91,6 +93,7 @@ impl Reactor {
             epoll,
             batch: Some(batch),
             next: 0,
+            fresh: false,
             timers: Timers::default(),
             timerfd: None,
             timerfd_at_ms: None,
@@ -164,6 +167,7 @@ impl Reactor {
     pub fn give_batch(&mut self, batch: Batch) {
         self.batch = Some(batch);
         self.next = 0;
+        self.fresh = true;
         self.now_ms = clock::monotonic_ms();
     }
 
@@ -185,7 +189,8 @@ impl Reactor {
     pub fn poll(&mut self) -> io::Result<bool> {
         self.now_ms = clock::monotonic_ms();
         let Some(batch) = self.batch.as_mut() else { return Ok(false) };
-        if self.next >= batch.filled {
+        let fresh = std::mem::take(&mut self.fresh);
+        if self.next >= batch.filled && !fresh {
             batch.wait(Some(0))?;
             self.next = 0;
         }

@@ -54,6 +54,7 @@ pub struct Exported {
 impl Worker {
     /// Registers all listeners that are not watched.
     pub(crate) fn watch_listeners(&mut self) -> io::Result<()> {
+        self.accepting_paused = false;
         let shared = if self.options.shares_listeners { epoll::EXCLUSIVE } else { 0 };
         for (index, listener) in (0u64..).zip(&mut self.listeners) {
             if let Some(fd) = listener.fd.as_ref().filter(|_| !listener.watched) {
@@ -70,6 +71,7 @@ impl Worker {
 
     /// Takes the listeners out of the epoll set: new clients wait in the backlog, and nothing spins.
     fn unwatch_listeners(&mut self) {
+        self.accepting_paused = true;
         for listener in &mut self.listeners {
             listener.budget = 0;
             if let Some(fd) = listener.fd.as_ref().filter(|_| listener.watched) {
@@ -80,20 +82,22 @@ impl Worker {
         }
     }
 
-    /// Whether so many requests wait for cores that taking more connections helps nobody.
+    /// Whether taking more connections helps nobody: another worker may have a free core, or so many requests wait
+    /// for one here that the backlog is the better place.
     fn is_crowded(&self) -> bool {
+        if self.options.shares_listeners {
+            return !self.cores.has_free();
+        }
         self.parked.len() >= MIN_PARKED.max(self.options.cores as usize)
     }
 
     /// Accepts again, if it had stopped and there is no reason any more: a parked request has got its core, or the
     /// pause after a failure is over.
     pub(crate) fn resume_accepting(&mut self) {
-        let unwatched = self.listeners.iter().any(|listener| !listener.watched && listener.fd.is_some());
-        if unwatched
-            && !self.draining
-            && !self.is_crowded()
-            && let Err(error) = self.watch_listeners()
-        {
+        if self.draining || self.is_crowded() {
+            return;
+        }
+        if let Err(error) = self.watch_listeners() {
             self.log_server(&format!("cannot watch a listener: {error}"));
         }
     }

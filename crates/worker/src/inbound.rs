@@ -19,6 +19,9 @@ use crate::{Action, Cancel, CoreId};
 
 /// How long a client that was refused may go on sending before its connection is closed under it.
 const LINGER_MS: u64 = 2000;
+/// How long a head that has begun may take when the worker stops: a client that is sending one needs no longer, and
+/// one that drips must not hold up the end.
+const LAST_HEADS_MS: u64 = 1000;
 /// Request values kept for reuse.
 const SPARE: usize = 16;
 
@@ -32,7 +35,13 @@ impl Worker {
         if mask & (epoll::IN | epoll::RDHUP | epoll::HUP | epoll::ERR) != 0 {
             connection.flags.readable = true;
         }
-        let broken = mask & (epoll::ERR | epoll::HUP) != 0;
+        let mut broken = mask & (epoll::ERR | epoll::HUP) != 0;
+        if mask & epoll::RDHUP != 0
+            && let State::Busy(core) = connection.state
+        {
+            broken |= self.waits_for_nobody(core);
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
         match connection.state {
             State::Idle | State::Head | State::Body(_) | State::Lingering => self.advance(key),
             State::Busy(_) | State::Draining(_) | State::Parked(_) if broken => self.lose_client(key),
@@ -79,7 +88,8 @@ impl Worker {
         }
         self.buffer = buffer;
         if let Some(connection) = self.connections.get_mut(key) {
-            if unread.is_empty() && unread.capacity() > 4096 {
+            if unread.is_empty() {
+                // An idle connection keeps no memory.
                 unread = Vec::new();
             }
             connection.unread = unread;
@@ -160,24 +170,24 @@ impl Worker {
                 Some(len)
             }
             Step::Partial => {
-                self.spare.push(request);
+                self.keep_spare(request);
                 if let Some(connection) = self.connections.get_mut(key)
                     && !partial
                 {
                     connection.state = State::Head;
                     connection.seen = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                    self.set_deadline(key, Some(now + self.options.head_timeout_ms));
+                    self.set_deadline(key, Some(now + self.head_timeout_ms()));
                 }
                 None
             }
             Step::Ping(len) => {
-                self.spare.push(request);
+                self.keep_spare(request);
                 self.log_server("PING");
                 self.answer_and_close(key, &uwsgi::ping_reply(b""));
                 Some(len)
             }
             Step::Refuse(refusal) => {
-                self.spare.push(request);
+                self.keep_spare(request);
                 self.refuse(key, &refusal, Version::Http11, protocol == Protocol::Uwsgi, false);
                 Some(bytes.len())
             }
@@ -248,7 +258,9 @@ impl Worker {
     pub(crate) fn start_parked(&mut self) -> bool {
         while self.cores.has_free() {
             let Some(key) = self.parked.pop_front() else { return false };
-            self.resume_accepting();
+            if self.accepting_paused {
+                self.resume_accepting();
+            }
             let Some(connection) = self.connections.get_mut(key) else { continue };
             if !matches!(connection.state, State::Parked(_)) {
                 continue;
@@ -264,9 +276,7 @@ impl Worker {
     fn start(&mut self, key: Key, request: Box<Request>) {
         let Some(core) = self.cores.take(key) else { return };
         let old = std::mem::replace(&mut self.cores[core].request, request);
-        if self.spare.len() < SPARE {
-            self.spare.push(old);
-        }
+        self.keep_spare(old);
         if let Some(connection) = self.connections.get_mut(key) {
             connection.state = State::Busy(core);
             connection.deadline_ms = None;
@@ -276,9 +286,16 @@ impl Worker {
         self.pending.push_back(Action::Start(core));
     }
 
+    /// Keeps a request value for the next request.
+    pub(crate) fn keep_spare(&mut self, request: Box<Request>) {
+        if self.spare.len() < SPARE {
+            self.spare.push(request);
+        }
+    }
+
     fn refuse_request(&mut self, key: Key, request: Box<Request>, refusal: &Refusal) {
         let exchange = request.exchange;
-        self.spare.push(request);
+        self.keep_spare(request);
         self.refuse(key, refusal, exchange.version, exchange.cgi, exchange.is_head);
     }
 
@@ -397,7 +414,11 @@ impl Worker {
         match &connection.state {
             State::Idle | State::Lingering => self.close(key),
             State::Head => {
-                let reason = format!("request head not complete after {} ms", self.options.head_timeout_ms);
+                let reason = if self.draining {
+                    "request head not complete when the worker stopped".to_owned()
+                } else {
+                    format!("request head not complete after {} ms", self.options.head_timeout_ms)
+                };
                 self.time_out(key, reason, Version::Http11);
             }
             State::Body(receiving) => {
@@ -425,6 +446,20 @@ impl Worker {
             }
             State::Parked(_) => {}
         }
+    }
+
+    /// How long a head may take from its first byte on.
+    fn head_timeout_ms(&self) -> u64 {
+        let timeout = self.options.head_timeout_ms;
+        if self.draining { timeout.min(LAST_HEADS_MS) } else { timeout }
+    }
+
+    /// The worker stops: a head that has begun gets a little time.
+    pub(crate) fn hurry_head(&mut self, key: Key) {
+        let at = self.reactor.now_ms() + self.head_timeout_ms();
+        let Some(connection) = self.connections.get(key) else { return };
+        let at = connection.deadline_ms.map_or(at, |deadline| deadline.min(at));
+        self.set_deadline(key, Some(at));
     }
 
     fn time_out(&mut self, key: Key, reason: String, version: Version) {

@@ -57,7 +57,7 @@ impl Worker {
     /// Puts the request back into its core.
     pub fn return_request(&mut self, core: CoreId, request: Box<Request>) {
         let blank = std::mem::replace(&mut self.cores[core].request, request);
-        self.spare.push(blank);
+        self.keep_spare(blank);
     }
 
     /// Takes the body out of the request in a core.
@@ -73,6 +73,13 @@ impl Worker {
     /// Whether the response head of a core has been written.
     pub fn response_begun(&self, core: CoreId) -> bool {
         self.cores[core].response.begun
+    }
+
+    /// Whether nobody will get what the application of a core still makes: its response has begun and has no body on
+    /// the wire (HEAD, 204, 304), or was cut off at the length it announced.
+    pub fn body_is_dropped(&self, core: CoreId) -> bool {
+        let response = &self.cores[core].response;
+        response.begun && response.body == BodyMode::None
     }
 
     /// Whether the client of a core is still there, as far as is known.
@@ -129,7 +136,7 @@ impl Worker {
             BodyMode::Chunked | BodyMode::UntilClose => (bytes.len(), false),
         };
         if over && take == 0 {
-            self.warn_length(core, "more");
+            self.cut_off(core);
             return Written::Taken(bytes.len());
         }
         let Some(connection) = self.connections.get(key) else { return Written::Gone };
@@ -160,8 +167,20 @@ impl Worker {
         if self.cores[core].connection.is_none() {
             return Written::Gone;
         }
+        if n < take {
+            return Written::Taken(n);
+        }
+        if over {
+            self.cut_off(core);
+        }
         // What is cut off an over-long body counts as taken.
-        Written::Taken(if n == take { bytes.len() } else { n })
+        Written::Taken(bytes.len())
+    }
+
+    /// The application has made more than it announced: says so, once, and takes no more of it.
+    fn cut_off(&mut self, core: CoreId) {
+        self.warn_length(core, "more");
+        self.cores[core].response.body = BodyMode::None;
     }
 
     /// Writes body bytes whose producer can neither be suspended nor held back: what the client does not take goes
@@ -184,14 +203,15 @@ impl Worker {
             return Ok(Written::Taken(bytes.len()));
         }
         let response = &mut self.cores[core].response;
-        let rest = match &mut response.body {
+        let fits = match &mut response.body {
             BodyMode::Length(left) => {
                 let fits = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
                 *left -= fits as u64;
-                &rest[..fits]
+                fits
             }
-            _ => rest,
+            _ => rest.len(),
         };
+        let (rest, over) = rest.split_at(fits);
         response.body_bytes += rest.len() as u64;
         let mut framed = Vec::new();
         let chunked = response.body == BodyMode::Chunked;
@@ -199,6 +219,9 @@ impl Worker {
             chunk_header(&mut framed, rest.len());
         }
         self.send_or_spool(core, &[&framed, rest, if chunked { CHUNK_END } else { b"" }])?;
+        if !over.is_empty() {
+            self.cut_off(core);
+        }
         Ok(Written::Taken(bytes.len()))
     }
 
@@ -462,6 +485,9 @@ impl Worker {
         }
         self.cores.release(core);
         self.instance.set_busy(self.cores.busy());
+        if self.accepting_paused {
+            self.resume_accepting();
+        }
     }
 
     /// The response has been handed over: keeps the connection for the next request, or ends it.

@@ -119,6 +119,10 @@ impl Worker {
             return;
         }
         slot.state = State::Waiting;
+        if self.waits_for_nobody(core) {
+            return self.lose_client_of(core);
+        }
+        let slot = &self.cores[core];
         if let Some(at) = slot.deadline_ms {
             let key = timer_key(core, slot.sequence);
             self.reactor.arm(at, key);
@@ -140,6 +144,26 @@ impl Worker {
             // It drained while it was flushed.
             slot.state = State::Queued;
             self.schedule.push(core);
+        }
+    }
+
+    /// Whether a core waits in the middle of a response while its client has closed its side. Such a client may still
+    /// read the answer to a request that it has sent whole (RFC 9112 §9.6), so it is not gone before the head has
+    /// left, nor while bytes flow; but the reader of an event stream that closes has left, and nothing would tell
+    /// until the next event.
+    pub(crate) fn waits_for_nobody(&self, core: CoreId) -> bool {
+        let slot = &self.cores[core];
+        slot.state == State::Waiting
+            && slot.response.begun
+            && slot
+                .connection
+                .and_then(|key| self.connections.get(key))
+                .is_some_and(|connection| connection.flags.ended && !connection.has_output())
+    }
+
+    fn lose_client_of(&mut self, core: CoreId) {
+        if let Some(key) = self.cores[core].connection {
+            self.lose_client(key);
         }
     }
 

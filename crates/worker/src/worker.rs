@@ -111,6 +111,8 @@ pub struct Worker {
     full_logged_ms: Option<u64>,
     pub(crate) sleep_warned: bool,
     pub(crate) draining: bool,
+    /// The listeners are not watched for now.
+    pub(crate) accepting_paused: bool,
     left: bool,
     pub(crate) counters: Counters,
 }
@@ -159,6 +161,7 @@ impl Worker {
             full_logged_ms: None,
             sleep_warned: false,
             draining: false,
+            accepting_paused: false,
             left: false,
             counters: Counters::default(),
         };
@@ -360,13 +363,17 @@ impl Worker {
         self.close_listeners();
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            if matches!(connection.state, State::Idle) {
-                // A request may already be in the socket: one more look before the end.
-                connection.flags.readable = true;
-                self.advance(key);
-                if self.connections.get(key).is_some_and(|c| matches!(c.state, State::Idle)) {
-                    self.close(key);
+            match connection.state {
+                State::Idle => {
+                    // A request may already be in the socket: one more look before the end.
+                    connection.flags.readable = true;
+                    self.advance(key);
+                    if self.connections.get(key).is_some_and(|c| matches!(c.state, State::Idle)) {
+                        self.close(key);
+                    }
                 }
+                State::Head => self.hurry_head(key),
+                _ => {}
             }
         }
     }

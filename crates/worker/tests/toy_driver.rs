@@ -266,6 +266,60 @@ mod tests {
     }
 
     #[test]
+    fn a_driver_learns_that_nobody_gets_the_body() {
+        fn endless(worker: &mut Worker, core: CoreId, _: u32, _: Option<Wakeup>) -> Step {
+            assert!(!worker.body_is_dropped(core), "undecided before the head");
+            let status: &[u8] =
+                if worker.request(core).path() == b"/204" { b"204 No Content" } else { b"200 OK" };
+            worker.respond(core, status, None, |_| Ok(())).unwrap();
+            assert_eq!(worker.body_is_dropped(core), worker.request(core).path() != b"/get");
+            assert_eq!(worker.write(core, b"part"), Written::Taken(4));
+            Step::Done
+        }
+        let (mut worker, address) = worker(|_| ());
+        let mut client = connect(address);
+        for line in ["HEAD /head", "GET /204", "GET /get"] {
+            client.write_all(format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes()).unwrap();
+        }
+        let mut got = Vec::new();
+        drive(&mut worker, endless, &mut |_| {
+            received(&mut client, &mut got);
+            got.ends_with(b"0\r\n\r\n")
+        });
+        assert_eq!((count(&got, b"HTTP/1.1 "), count(&got, b"part")), (3, 1));
+    }
+
+    #[test]
+    fn a_body_ends_at_the_length_it_announced() {
+        fn too_long(worker: &mut Worker, core: CoreId, _: u32, _: Option<Wakeup>) -> Step {
+            worker.respond(core, b"200 OK", None, |head| head.field(b"Content-Length", b"6")).unwrap();
+            assert_eq!(worker.write(core, b"part"), Written::Taken(4));
+            if worker.request(core).path() == b"/exact" {
+                assert_eq!(worker.write(core, b"en"), Written::Taken(2));
+                assert!(!worker.body_is_dropped(core), "complete, but nothing was too much");
+            } else if worker.request(core).path() == b"/write" {
+                assert_eq!(worker.write_through(core, b"ends").unwrap(), Written::Taken(4));
+                assert!(worker.body_is_dropped(core));
+            } else {
+                assert_eq!(worker.write(core, b"ends"), Written::Taken(4));
+                assert!(worker.body_is_dropped(core));
+            }
+            Step::Done
+        }
+        let (mut worker, address) = worker(|_| ());
+        let mut client = connect(address);
+        for path in ["/exact", "/write", "/over"] {
+            client.write_all(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes()).unwrap();
+        }
+        let mut got = Vec::new();
+        drive(&mut worker, too_long, &mut |_| {
+            received(&mut client, &mut got);
+            count(&got, b"parten") == 3
+        });
+        assert_eq!((count(&got, b"HTTP/1.1 "), count(&got, b"partend")), (3, 0));
+    }
+
+    #[test]
     fn draining_finishes_what_has_begun_and_then_leaves() {
         fn slow(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
             if step == 0 {

@@ -24,7 +24,8 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What a response must know about its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exchange {
-    /// The version of the request; the response names the same.
+    /// The version of the request. It decides what the client understands; the status line names the server's own
+    /// (RFC 9110 §2.5), towards a gateway the request's.
     pub version: Version,
     /// The method was HEAD.
     pub is_head: bool,
@@ -109,7 +110,8 @@ fn open<'a>(
     phrase: &[u8],
 ) -> HeadWriter<'a> {
     let start = out.len();
-    out.extend_from_slice(exchange.version.as_bytes());
+    let version = if exchange.cgi { exchange.version } else { Version::Http11 };
+    out.extend_from_slice(version.as_bytes());
     out.push(b' ');
     out.extend_from_slice(digits);
     out.push(b' ');
@@ -387,7 +389,7 @@ mod tests {
         assert!(head(HTTP11, "200", &[], None).0.starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(head(HTTP11, "404 ", &[], None).0.starts_with("HTTP/1.1 404 Not Found\r\n"));
         assert!(head(HTTP11, "299", &[], None).0.starts_with("HTTP/1.1 299 Unknown\r\n"));
-        assert!(head(HTTP10, "200 Fine, thanks", &[], None).0.starts_with("HTTP/1.0 200 Fine, thanks\r\n"));
+        assert!(head(HTTP10, "200 Fine, thanks", &[], None).0.starts_with("HTTP/1.1 200 Fine, thanks\r\n"));
         for bad in ["", "20", "2x0 OK", "200OK", "099 Low", "2000", "200 a\r\nb: c", "200 a\0", "OK 200"] {
             assert_eq!(refused(bad, b"", b""), ResponseError::BadStatus, "{bad:?}");
         }

@@ -61,7 +61,9 @@ pub(crate) fn response(
     let mut storage = [httparse::EMPTY_HEADER; 64];
     let mut other = httparse::Response::new(&mut storage);
     assert_eq!(other.parse(&out), Ok(httparse::Status::Complete(framed.header_bytes)));
-    assert_eq!(other.version, Some(u8::from(exchange.version == Version::Http11)));
+    // RFC 9110 §2.5: the server names its own version; only a gateway gets the one it named.
+    let names_11 = !exchange.cgi || exchange.version == Version::Http11;
+    assert_eq!(other.version, Some(u8::from(names_11)));
     assert_eq!(other.code.map(|code| code.to_string().into_bytes()), Some(status[..3].to_vec()));
     assert_eq!(other.headers.len(), framed.field_count as usize);
 
