@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import textwrap
+from typing import ClassVar
 
 import pytest
 
-from tests.harness.server import command, environment
+from tests.harness.server import ROOT, command, environment
 
 
 def interpreter() -> str:
@@ -75,6 +77,59 @@ class TestOutsideTheServer:
         assert outcome.stdout.strip()
 
 
+class TestTypes:
+    """The stub says of the module what is true."""
+
+    STUB = ROOT / "python" / "greenloom" / "api.pyi"
+    HOOKS: ClassVar = {"post_fork_hook", "atexit", "after_req_hook"}
+    """Applications assign them; until then the module has no such names."""
+
+    def declared(self):
+        names = set()
+        for node in ast.parse(self.STUB.read_text()).body:
+            if isinstance(node, ast.FunctionDef):
+                names.add(node.name)
+            elif isinstance(node, ast.AnnAssign):
+                names.add(node.target.id)
+        return names
+
+    def test_what_the_stub_declares_is_there(self):
+        outcome = outside("import greenloom.api; print(*greenloom.api.__all__)")
+        exported = set(outcome.stdout.split())
+        assert "suspend" in exported, outcome.stderr
+        assert self.declared() - exported == self.HOOKS
+
+    def test_what_the_stub_leaves_out_only_raises(self, serve, tmp_path):
+        """A name without types is one that nobody can call anyway."""
+        source = f"""
+        import uwsgi
+
+        declared = set({sorted(self.declared())!r})
+
+
+        def outcome(name):
+            try:
+                getattr(uwsgi, name)()
+            except NotImplementedError as error:
+                assert name in str(error)
+                return "raises"
+            except Exception as error:
+                return repr(error)
+            return "returns"
+
+
+        def application(environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            for name in sorted(set(uwsgi.__all__) - declared):
+                yield f"{{name}} {{outcome(name)}}\\n".encode()
+        """
+        (tmp_path / "untyped.py").write_text(textwrap.dedent(source))
+        server = serve(None, "--chdir", str(tmp_path), "-w", "untyped")
+        found = dict(line.split(" ", 1) for line in server.get("/").body.decode().splitlines())
+        assert "cache_get" in found
+        assert set(found.values()) == {"raises"}, found
+
+
 class TestOutsideARequest:
     NEED_REQUEST = ("suspend", "async_sleep", "wait_fd_read", "wait_fd_write", "connection_fd")
 
@@ -105,3 +160,29 @@ def test_both_names_are_one_module(serve, tmp_path):
     """
     (tmp_path / "names.py").write_text(textwrap.dedent(source))
     assert serve(None, "--chdir", str(tmp_path), "-w", "names").get("/").body == b"True"
+
+
+@pytest.mark.parametrize("options", [(), ("--lazy-apps",), ("--master=false",)])
+def test_the_servers_own_variable_is_not_the_applications(serve, tmp_path, options):
+    """Neither in `os.environ`, when the module is loaded and later, nor for programs it starts."""
+    source = """
+    import os
+    import subprocess
+
+
+    def seen():
+        return [name for name in os.environ if name.startswith("GREENLOOM")]
+
+
+    at_load = seen()
+
+
+    def application(environ, start_response):
+        env = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
+        inherited = [line for line in env.splitlines() if line.startswith("GREENLOOM")]
+        start_response("200 OK", [])
+        return [repr(at_load + seen() + inherited).encode()]
+    """
+    (tmp_path / "variables.py").write_text(textwrap.dedent(source))
+    server = serve(None, "--chdir", str(tmp_path), "-w", "variables", *options)
+    assert server.get("/").body == b"[]"

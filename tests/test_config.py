@@ -60,7 +60,7 @@ class TestCommandLine:
         [
             ("--async", "abc"),
             ("--async", "-1"),
-            ("--async", "0"),
+            ("--async", "1000001"),
             ("--async", "5x"),
             ("--async",),
             ("--processes", ""),
@@ -72,6 +72,11 @@ class TestCommandLine:
         outcome = run("--check", *GOOD, *options)
         assert outcome.returncode == 1
         assert options[0].strip("-").partition("=")[0] in outcome.stderr
+
+    def test_async_0_is_none(self, fresh):
+        server = fresh("hello", "--async", "0")
+        assert "async" not in server.log_text().partition("Operational MODE: ")[2].split("\n")[0]
+        assert server.get("/").body == b"hello\n"
 
     def test_known_but_absent_options_are_refused_by_name(self):
         outcome = run("--check", *GOOD, "--spooler", "jobs")
@@ -236,6 +241,31 @@ class TestIni:
         outcome = check(path)
         assert outcome.returncode == 1
         assert f"{inner}:3" in outcome.stderr
+
+
+class TestStandardInput:
+    """It can be read once; with a master every generation reads the configuration again."""
+
+    TEXT = f"[uwsgi]\nhttp-socket = 127.0.0.1:0\nwsgi-file = {HELLO}\n"
+
+    @pytest.mark.parametrize("name", ["-", "-:uwsgi", "/dev/stdin"])
+    def test_refused_with_a_master(self, name):
+        outcome = run("--ini", name, stdin=self.TEXT)
+        assert outcome.returncode == 1
+        assert "only once" in outcome.stderr
+        assert "--master=false" in outcome.stderr
+
+    def test_read_where_once_is_enough(self):
+        outcome = run("--ini", "-", "--master=false", "--check", stdin=self.TEXT)
+        assert outcome.returncode == 0, outcome.stderr
+        outcome = run("--ini", "-", "--print-config", stdin=self.TEXT)
+        assert outcome.returncode == 0, outcome.stderr
+        assert printed(outcome.stdout)["wsgi-file"] == (HELLO, "-:3")
+
+    def test_the_text_counts(self):
+        outcome = run("--ini", "-", "--master=false", "--check", stdin="[uwsgi]\nproceses = 2\n")
+        assert outcome.returncode == 1
+        assert "-:2" in outcome.stderr
 
 
 def printed(text):

@@ -137,7 +137,7 @@ class TestDisconnected:
                 clients.append(client)
         assert all(ended(c) for c in clients)
         ordinary(server, 3)
-        assert {r.method for r in server.log_requests() if r.status == 200} == {"GET"}
+        assert {r.method for r in server.wait_requests(3) if r.status == 200} == {"GET"}
 
     def test_nothing_at_all(self, serve):
         server = serve("echo", *self.OPTIONS)

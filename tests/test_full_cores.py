@@ -22,8 +22,9 @@ def hold_all(server, cores):
 
 
 @pytest.fixture
-def server(serve, gate):
-    return serve("hold", "--async", "2", env=gate.env, allow=[FULL])
+def server(fresh, gate):
+    """A server for one test: an earlier one's line would hold back its own for a second."""
+    return fresh("hold", "--async", "2", env=gate.env, allow=[FULL])
 
 
 def release(gate, clients):

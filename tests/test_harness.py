@@ -128,8 +128,14 @@ def test_unexpected_lines():
         "[DANGER] async queue is full !!!",
         "some error",
     ]
-    server = SimpleNamespace(log_lines=lambda: lines)
+    server = SimpleNamespace(log_lines=lambda: lines, probed_from=None)
     assert unexpected_lines(server, ["queue is full"]) == [lines[2], lines[5]]
+    assert unexpected_lines(server, []) == [lines[2], lines[4], lines[5]]
+    # A full queue is no surprise once the probes ask for every core; anything else still is.
+    server.probed_from = 5
+    assert unexpected_lines(server, []) == [lines[2], lines[4], lines[5]]
+    server.probed_from = 4
+    assert unexpected_lines(server, []) == [lines[2], lines[5]]
 
 
 def test_until_fails_when_its_time_is_up():

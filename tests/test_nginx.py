@@ -78,8 +78,10 @@ def test_streaming_without_buffering(serve, nginx, gate):
 
 
 def test_an_error_before_the_head_is_no_bad_gateway(serve, nginx, modes):
-    server = serve("errors", *modes, uwsgi="127.0.0.1:0", allow=["Traceback", "ValueError"])
+    traceback = [r"^Traceback", r'^  File ".*/apps/errors/app\.py"', r"^ValueError: boom before$"]
+    server = serve("errors", *modes, uwsgi="127.0.0.1:0", allow=traceback)
     assert nginx(server).request(target="/before").status == 500
+    server.wait_for_log(traceback[-1])
 
 
 def test_a_client_that_leaves_nginx(serve, nginx):

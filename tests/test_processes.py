@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 from collections import Counter
 
@@ -123,6 +124,19 @@ class TestStop:
         assert server.wait_exit() == 0
         assert [r.uri for r in server.log_requests()] == ["/hold"]
 
+    def test_a_head_that_has_begun_may_be_ended(self, fresh, modes):
+        server = fresh("hello", *modes)
+        listening = sockets(server)
+        client = server.http()
+        client.send(b"GET / HTT")
+        until(lambda: sockets(server) > listening, "the connection is accepted")
+        server.signal(signal.SIGTERM)
+        until(lambda: connection_refused(server), "new connections are refused")
+        client.send(b"P/1.1\r\nHost: a\r\n\r\n")
+        assert client.read_response().body == b"hello\n"
+        assert client.closed_by_peer()
+        assert server.wait_exit() == 0
+
     def test_a_blocked_request_is_finished(self, fresh, gate):
         server = fresh("hold", env=gate.env)
         client = server.http()
@@ -132,21 +146,45 @@ class TestStop:
             "the application has opened the gate",
         )
         server.signal(signal.SIGTERM)
-        until(lambda: connection_refused(server), "new connections are refused")
+        # The worker itself cannot hear of it before the application gives it back.
+        server.wait_for_log("SIGINT/SIGTERM received")
         gate.release()
         assert client.read_response().body == b"released\n"
         assert server.wait_exit() == 0
 
+    def test_requests_in_the_queue_are_answered(self, fresh, gate):
+        """Sent before the stop, accepted after it."""
+        server = fresh("hold", env=gate.env)
+        first = server.http()
+        first.send_request(target="/block")
+        until(
+            lambda: procs.state(server.worker()) == "S" and gate_opened(server, gate),
+            "the application has opened the gate",
+        )
+        queued = [server.http() for _ in range(10)]
+        for client in queued:
+            client.send_request(target="/")
+        server.signal(signal.SIGTERM)
+        server.wait_for_log("SIGINT/SIGTERM received")
+        gate.release()
+        assert first.read_response().body == b"released\n"
+        assert [client.read_response().body for client in queued] == [b"hello\n"] * 10
+        assert server.wait_exit() == 0
+
     def test_idle_connections_do_not_hold_up(self, fresh, modes):
-        server = fresh("hello", *modes)
+        server = fresh("hello", *modes, allow=["head not complete when the worker stopped"])
+        listening = sockets(server)
         clients = [server.http() for _ in range(20)]
         for client in clients[:10]:
             assert client.get("/").status == 200
         for client in clients[10:]:
             client.send(b"GET / HTT")
+        until(lambda: sockets(server) >= listening + 20, "all connections are accepted")
         server.signal(signal.SIGTERM)
         assert server.wait_exit(10) == 0
         assert all(c.closed_by_peer() for c in clients[:10])
+        # Those get to know why; a client may ask again after a 408.
+        assert [c.read_response().status for c in clients[10:]] == [408] * 10
 
     def test_draining_is_bounded(self, fresh, gate):
         server = fresh(
@@ -170,14 +208,20 @@ class TestStop:
         server.process.returncode = 0
 
 
+def sockets(server):
+    """Sockets the only worker holds: listeners, its line to the master, connections."""
+    return sum("socket:" in name for name in procs.open_files(server.worker()).values())
+
+
 def gate_opened(server, gate):
     return str(gate.path) in procs.open_files(server.worker()).values()
 
 
 def connection_refused(server):
+    """Nobody listens. A queue that is full would be a timeout, which is none of this."""
     try:
         Client(server.http_address, timeout_s=2).close()
-    except OSError:
+    except (ConnectionRefusedError, FileNotFoundError):
         return True
     return False
 
@@ -210,14 +254,35 @@ class TestFiles:
         assert not sock.exists()
         assert not pidfile.exists()
 
-    def test_without_vacuum_the_socket_stays(self, fresh, tmp_path):
+    def test_vacuum_is_on_by_default(self, fresh, tmp_path):
         sock = tmp_path / "http.sock"
         server = fresh("hello", http=str(sock))
         server.signal(signal.SIGTERM)
         assert server.wait_exit() == 0
+        assert not sock.exists()
+
+    def test_vacuum_leaves_the_socket_of_a_successor(self, fresh, tmp_path):
+        sock = tmp_path / "http.sock"
+        server = fresh("hello", http=str(sock))
+        sock.unlink()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(sock))
+            server.signal(signal.SIGTERM)
+            assert server.wait_exit() == 0
+            assert sock.exists()
+
+    def test_without_vacuum_the_socket_stays(self, fresh, tmp_path):
+        sock = tmp_path / "http.sock"
+        server = fresh("hello", "--vacuum=false", http=str(sock))
+        server.signal(signal.SIGTERM)
+        assert server.wait_exit() == 0
         assert sock.exists()
         # And is taken over by the next server.
-        assert fresh("hello", http=str(sock)).get("/").body == b"hello\n"
+        successor = fresh("hello", http=str(sock))
+        assert successor.get("/").body == b"hello\n"
+        successor.signal(signal.SIGTERM)
+        assert successor.wait_exit() == 0
+        assert not sock.exists()
 
     @pytest.mark.parametrize(("given", "mode"), [("660", 0o660), ("600", 0o600), ("666", 0o666)])
     def test_chmod_socket(self, fresh, tmp_path, given, mode):
@@ -279,7 +344,11 @@ class TestLoadErrors:
         assert "broken on purpose" in text
 
     def test_no_application_at_all(self):
-        self.refused()
+        """Nothing was tried and failed: the configuration is incomplete."""
+        outcome = run("--http-socket", "127.0.0.1:0")
+        assert outcome.returncode == 1
+        assert "no application" in outcome.stderr
+        assert "--module" in outcome.stderr
 
     def test_a_taken_port(self, fresh):
         server = fresh("hello")

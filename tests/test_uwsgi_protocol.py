@@ -80,7 +80,9 @@ def test_unavailable_modifier(serve, modes):
     client = server.packets()
     client.send(packet(variables(), modifier1=77))
     assert client.closed_by_peer()
-    server.wait_for_log(r"-- unavailable modifier requested: 77 --$")
+    server.wait_for_log(
+        r"-- unavailable modifier requested: 77 -- \(client 127\.0\.0\.1:\d+, closed\)$"
+    )
     assert server.packets().ask().status == 200
     assert len(server.wait_requests(1)) == 1
 

@@ -8,9 +8,22 @@ no core.
 import hashlib
 import json
 
-FORM = b"""<!doctype html><title>uploads</title>
+FORM = b"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>uploads</title>
+<style>
+  :root { color-scheme: light dark }
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 40rem; margin: 2rem auto; padding: 1rem }
+</style>
+<h1>Uploads</h1>
+<p>The answer is the size of the body and its SHA-256. A form wraps the file into a multipart body;
+  <code>curl --data-binary @file</code> sends it as it is.</p>
 <form method="post" enctype="multipart/form-data">
-<input type="file" name="file"> <button>Send</button></form>
+  <input type="file" name="file" aria-label="File" required> <button>Send</button>
+</form>
+</html>
 """
 
 PIECE = 64 * 1024

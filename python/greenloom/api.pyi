@@ -81,7 +81,9 @@ def listen_queue(listener: int = 0, /) -> int: ...
 def setprocname(text: str | bytes, /) -> None: ...
 def i_am_the_spooler() -> Literal[True] | None: ...
 
-# ---- not in this version: the names are there, the calls raise NotImplementedError
+# ---- not in this version: the names are there, the calls raise NotImplementedError. So do the
+# names of caches, queues, shared areas, metrics, mules, the spooler, RPC, the legion and
+# websockets, which have no types here: a call of theirs is a mistake that a type checker can find.
 
 class App(TypedDict):
     id: int

@@ -63,6 +63,7 @@ def test_mounted_applications_see_their_own_paths(showcase):
     admin = b"admin: script_name='/mounts/shop/admin' path_info='/users'\n"
     assert showcase.get("/mounts/shop/admin/users") == admin
     assert showcase.request("GET", "/nothing")[0] == 404
+    assert showcase.request("GET", "/favicon.ico")[0] == 204
 
 
 def test_chat_on_the_showcase(showcase):

@@ -50,13 +50,15 @@ def environment(changes: dict[str, str] | None = None) -> dict[str, str]:
     return env
 
 
-def run(*arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None):
+def run(
+    *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: str = ""
+):
     """Runs greenloom to its end: for what prints or refuses instead of serving."""
     return subprocess.run(
         [*command(), *arguments],
         cwd=cwd,
         env=environment(env),
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=START_DEADLINE_S,
@@ -104,7 +106,8 @@ class Server:
         if app is not None:
             arguments += ["--chdir", str(APPS / app), "--module", "app"]
         if probe:
-            arguments += ["--mount", f"/__probe={PROBE}"]
+            # The callable is named: `--callable` is for all apps that name none.
+            arguments += ["--mount", f"/__probe={PROBE}:application"]
         if logto is not None:
             arguments += ["--logto", str(logto)]
         self.arguments = [*command(), *arguments, *self.options]
@@ -119,6 +122,7 @@ class Server:
                 start_new_session=True,
             )
         self.mark = 0
+        self.probed_from: int | None = None
         self.clients: list[Client] = []
         self.seen: dict[int, str] = {}
         self.baseline: dict[int, dict[int, str]] = {}
@@ -188,6 +192,11 @@ class Server:
     def begin(self) -> None:
         """From here on only what is new counts as the log."""
         self.mark = self.log_path.stat().st_size
+        self.probed_from = None
+
+    def begin_probes(self) -> None:
+        """From here on the log tells of the look around, too."""
+        self.probed_from = len(self.log_lines()) - 1
 
     def log_text(self) -> str:
         if not self.log_path.exists():

@@ -6,12 +6,12 @@ use crate::draft::Draft;
 use crate::engines;
 use crate::error::ConfigError;
 use crate::help;
-use crate::options::{self, Found, Given, InformationKind, OptionDef, Role};
+use crate::options::{self, Found, Given, InformationKind, OptionDef, Role, SourceKind};
 use crate::print;
 use crate::settings::Settings;
 use crate::sources::{self, Entry, Gathered};
 use crate::values;
-use crate::world::World;
+use crate::world::{PathKind, World};
 
 /// What the configuration asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,9 @@ pub fn load(args: &[OsString], world: &dyn World) -> Result<Loaded, ConfigError>
         })
         .collect();
     let asked = |kind| asks_for(&entries, kind);
+    if settings.master && !asked(InformationKind::PrintConfig) {
+        errors.extend(entries.iter().filter_map(|entry| read_only_once(entry, world)));
+    }
     // What is missing may only be missing because what stands there was refused; and a configuration that
     // is to be shown need not be whole.
     let keep_missing = errors.is_empty() && !asked(InformationKind::PrintConfig);
@@ -225,6 +228,23 @@ fn apply(
         | Role::Block(_)
         | Role::EndBlock => {}
     }
+}
+
+/// Refuses standard input and pipes where processes that start later read the configuration again.
+fn read_only_once(entry: &Entry, world: &dyn World) -> Option<ConfigError> {
+    let Some(Found::Option(OptionDef { role: Role::Source(kind), .. })) = entry.found else { return None };
+    if !matches!(kind, SourceKind::Ini | SourceKind::ByExtension | SourceKind::Inherit) {
+        return None;
+    }
+    let path = entry.value.split(':').next().unwrap_or_default();
+    let once = path == "-" || world.kind(path) == Some(PathKind::Other);
+    once.then(|| {
+        ConfigError::bad_value(
+            &given(entry),
+            "this can be read only once, and each generation of workers reads the configuration again",
+            "write it to a file and name that, or serve without a master (--master=false)",
+        )
+    })
 }
 
 fn not_available(entry: &Entry, group: &options::Elsewhere) -> ConfigError {
@@ -461,6 +481,17 @@ mod tests {
         assert_eq!(settings.env, [("A".to_owned(), "b=c".to_owned())]);
         assert!(refused("--plugin php").contains("no part \"php\""));
         assert!(refused("-w ./shop.py:app").contains("wsgi-file"));
+    }
+
+    #[test]
+    fn standard_input_is_refused_where_it_would_be_read_again() {
+        let world = FakeWorld::default().file("-", "[uwsgi]\nprocesses = 2\n");
+        let error = with(&world, &format!("{APP} --ini -")).unwrap_err().to_string();
+        assert!(error.contains("only once") && error.contains("--master=false"), "{error}");
+        assert!(with(&world, &format!("{APP} --ini - --check")).is_err());
+        assert!(with(&world, &format!("{APP} --ini -:uwsgi")).is_err());
+        assert!(with(&world, &format!("{APP} --ini - --master=false -p 1")).is_ok());
+        assert!(with(&world, &format!("{APP} --ini - --print-config")).is_ok());
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::os::fd::AsRawFd as _;
 
 use greenloom_cli::Launch;
-use greenloom_cli::master::{Application, Fork, LoadError, Scoreboard, WorkerContext, fork_single_threaded};
+use greenloom_cli::master::{
+    Application, Fork, INHERITANCE_VARIABLE, LoadError, Scoreboard, WorkerContext, fork_single_threaded,
+};
 use greenloom_worker::config::Settings;
 use greenloom_worker::{Instance, Listen, Worker, WorkerOptions, clock};
 use pyo3::ffi;
@@ -99,6 +101,11 @@ impl Python {
     }
 }
 
+/// The process's environment has lost the variable that made it a generation; Python copied it at its start.
+fn forget_own_variable(py: pyo3::Python<'_>) -> PyResult<()> {
+    py.import("os")?.getattr("environ")?.call_method1("pop", (INHERITANCE_VARIABLE, py.None())).map(drop)
+}
+
 impl Application for Python {
     fn load(&mut self) -> Result<(), LoadError> {
         let py = attached();
@@ -106,6 +113,7 @@ impl Application for Python {
             Some(module) => py.import("sys")?.getattr("modules")?.set_item("uwsgi", module),
             None => Ok(()),
         });
+        let prepared = prepared.and_then(|()| forget_own_variable(py));
         if let Err(error) = prepared {
             log_exception(py, error, "cannot set up the uwsgi module");
             return Err(LoadError { message: "no uwsgi module".to_owned() });

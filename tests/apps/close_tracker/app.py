@@ -1,4 +1,7 @@
-"""Logs `opened NAME` and `closed NAME`: every iterable is closed, in every ending."""
+"""Logs `opened NAME` and `closed NAME`: every iterable is closed, in every ending.
+
+/KIND/NAME, and ?N announces a body of N bytes.
+"""
 
 import uwsgi
 
@@ -36,7 +39,10 @@ def cleaned(name):
 
 def application(environ, start_response):
     kind, name = environ["PATH_INFO"].strip("/").split("/")
-    start_response("200 OK", [("Content-Type", "text/plain")])
+    headers = [("Content-Type", "text/plain")]
+    if environ["QUERY_STRING"]:
+        headers.append(("Content-Length", environ["QUERY_STRING"]))
+    start_response("200 OK", headers)
     if kind == "whole":
         return Tracked(name, [b"a", b"b"])
     if kind == "empty":

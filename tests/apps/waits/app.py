@@ -251,20 +251,25 @@ def undo(environ, query):
 
 
 shared_order = []
-shared_active = set()
 
 
 def interleave(environ, query):
-    """Two of these take turns; the second one to end shows the order of their turns."""
-    name = query["name"]
-    shared_active.add(name)
-    while len(shared_active) < 2:
-        uwsgi.async_sleep(0.002)
+    """Two of these take turns; the second one to end shows the order of their turns.
+
+    Both wait for the pipe `start`, so that a poke starts them at once.
+    """
+    reader, _ = pipe("start")
+    shared_order.clear()
+    try:
+        yield b"waiting\n"
+        uwsgi.wait_fd_read(reader, 5)
         yield b""
-    for _ in range(int(query["turns"])):
-        shared_order.append(name)
-        yield b"."
-    yield "".join(shared_order).encode()
+        for _ in range(int(query["turns"])):
+            shared_order.append(query["name"])
+            yield b"."
+        yield "".join(shared_order).encode()
+    finally:
+        forget("start")
 
 
 def again(environ, query):

@@ -16,7 +16,7 @@ mod processes;
 
 pub(crate) use application::is_part;
 pub(crate) use configuration::{BlockKind, Condition, SourceKind};
-pub(crate) use elsewhere::{Elsewhere, GROUPS as ELSEWHERE_GROUPS, find_by_start as elsewhere_by_start};
+pub(crate) use elsewhere::{Elsewhere, GROUPS as ELSEWHERE_GROUPS};
 pub(crate) use information::InformationKind;
 
 use crate::draft::Draft;
@@ -216,6 +216,17 @@ pub(crate) fn abbreviated(start: &str) -> Vec<(&'static str, Found)> {
     found
 }
 
+/// Finds a group of options that greenloom does not have by a name's start. A name that is an option's own but for a
+/// typing mistake belongs to none: `http-sokcet` is no part of an HTTP router.
+pub(crate) fn elsewhere_by_start(name: &str) -> Option<&'static Elsewhere> {
+    /// Letters left out, added, changed, or swapped with their neighbours.
+    const MISTAKES: usize = 2;
+    let group = elsewhere::find_by_start(name)?;
+    let mistyped =
+        all().flat_map(OptionDef::names).any(|known| strsim::osa_distance(name, known) <= MISTAKES);
+    (!mistyped).then_some(group)
+}
+
 /// The known name that looks most like the text, if any looks like it at all.
 pub(crate) fn nearest(text: &str) -> Option<&'static str> {
     const ALIKE_ENOUGH: f64 = 0.86;
@@ -275,6 +286,13 @@ mod tests {
             assert!(option.details.is_empty() || option.details.ends_with('.'), "{}", option.name);
             assert!(option.help.len() <= 90, "{}: {}", option.name, option.help.len());
         }
+    }
+
+    #[test]
+    fn a_typing_mistake_belongs_to_no_group() {
+        assert!(elsewhere_by_start("http-sokcet").is_none());
+        assert!(elsewhere_by_start("http-subscription-server").is_some());
+        assert!(elsewhere_by_start("cheaper-busyness-max").is_some());
     }
 
     #[test]

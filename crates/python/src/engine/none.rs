@@ -264,6 +264,11 @@ fn write_part(py: Python<'_>, server: &Server, core: CoreId) -> PyResult<Option<
         }
         send_head(server, core).map_err(refused)?;
     }
+    if server.worker.borrow().body_is_dropped(core) {
+        // The iterable may be endless: it is closed instead of asked for more that nobody gets.
+        server.worker.borrow_mut().count_switches(core, 1);
+        return Ok(Some(Step::Complete));
+    }
     let bytes = part.bind(py).as_bytes();
     let mut writes = 0;
     while at < bytes.len() {
@@ -352,7 +357,11 @@ fn close(py: Python<'_>, server: &Server, core: CoreId) {
         return;
     }
     let closed = match iterable.getattr_opt(pyo3::intern!(py, "close")) {
-        Ok(Some(close)) => close.call0().map(drop),
+        Ok(Some(close)) => {
+            // close() may take its time: the client need not wait for it.
+            server.worker.borrow_mut().flush(core);
+            close.call0().map(drop)
+        }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
