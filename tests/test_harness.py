@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.harness import procs, request_log
+from tests.harness import server as harness_server
 from tests.harness.http import Client, Malformed, Truncated, chunked
 from tests.harness.look_around import unexpected_lines
 from tests.harness.uwsgi import packet
@@ -158,3 +159,14 @@ def test_processes():
     assert not procs.alive(child)
     os.waitpid(child, 0)
     assert procs.state(child) is None
+
+
+def test_a_flooded_log_is_not_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness_server, "LOG_LIMIT", 10)
+    server = harness_server.Server.__new__(harness_server.Server)
+    server.log_path, server.mark = tmp_path / "log", 5
+    server.log_path.write_bytes(b"old: 0123456789")
+    assert server.log_text() == "0123456789"
+    server.log_path.write_bytes(b"old: 0123456789.")
+    with pytest.raises(AssertionError, match="the log is flooded"):
+        server.log_text()

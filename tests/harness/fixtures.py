@@ -147,7 +147,11 @@ def finish(server: Server) -> None:
     """Kills what is left and shows the log: pytest drops it unless something failed."""
     server.close_clients()
     server.kill()
-    print(f"--- {' '.join(server.arguments)}\n{server.log_text()}")
+    try:
+        text = server.log_text()
+    except AssertionError as error:
+        text = str(error)
+    print(f"--- {' '.join(server.arguments)}\n{text}")
 
 
 @pytest.fixture(scope="module")

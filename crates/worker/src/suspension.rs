@@ -15,6 +15,8 @@ use crate::{Action, Cancel, CoreId, Interest, Wakeup};
 const SLICE_NS: u64 = 100_000;
 const SLICE_BYTES: usize = 16 * 1024;
 
+const NS_PER_MS: u64 = 1_000_000;
+
 /// What a yield means for the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Yielded {
@@ -45,22 +47,23 @@ impl Worker {
     ) -> io::Result<()> {
         let waiter = (core, self.cores[core].sequence);
         let watch = self.watches.add(&self.reactor, kind::WATCH, waiter, fd, interest)?;
-        let now = self.reactor.refresh_now();
-        let slot = &mut self.cores[core];
-        slot.watches.push(watch);
+        self.cores[core].watches.push(watch);
         if let Some(timeout) = timeout_ms {
-            let at = now.saturating_add(timeout);
-            slot.deadline_ms = Some(slot.deadline_ms.map_or(at, |other| other.min(at)));
+            self.add_deadline(core, timeout);
         }
         Ok(())
     }
 
     /// Registers a deadline; it counts from now and is waited for by the next yield or suspend.
     pub fn sleep(&mut self, core: CoreId, ms: u64) {
-        let at = self.reactor.refresh_now().saturating_add(ms);
+        self.cores[core].sleeping = true;
+        self.add_deadline(core, ms);
+    }
+
+    fn add_deadline(&mut self, core: CoreId, ms: u64) {
+        let at_ns = clock::monotonic_ns().saturating_add(ms.saturating_mul(NS_PER_MS));
         let slot = &mut self.cores[core];
-        slot.sleeping = true;
-        slot.deadline_ms = Some(slot.deadline_ms.map_or(at, |other| other.min(at)));
+        slot.deadline_ns = Some(slot.deadline_ns.map_or(at_ns, |other| other.min(at_ns)));
     }
 
     /// How the last wait of a core ended.
@@ -73,7 +76,7 @@ impl Worker {
     /// core is suspended; without one, only if somebody else can run or its slice is used up.
     pub fn yielded(&mut self, core: CoreId) -> Yielded {
         let slot = &self.cores[core];
-        let waits = !slot.watches.is_empty() || slot.deadline_ms.is_some();
+        let waits = !slot.watches.is_empty() || slot.deadline_ns.is_some();
         if waits || self.flusher.is_none() || self.somebody_waits() {
             self.suspend(core);
             return Yielded::Suspended;
@@ -113,7 +116,7 @@ impl Worker {
             // The client has gone while this core ran.
             return self.cancel_now(core, Cancel::ClientGone);
         }
-        if slot.watches.is_empty() && slot.deadline_ms.is_none() {
+        if slot.watches.is_empty() && slot.deadline_ns.is_none() {
             slot.state = State::Queued;
             self.schedule.push(core);
             return;
@@ -123,9 +126,10 @@ impl Worker {
             return self.lose_client_of(core);
         }
         let slot = &self.cores[core];
-        if let Some(at) = slot.deadline_ms {
+        if let Some(at_ns) = slot.deadline_ns {
             let key = timer_key(core, slot.sequence);
-            self.reactor.arm(at, key);
+            // A wait of whole milliseconds that begins now ends at this fraction of one, too.
+            self.reactor.arm(at_ns / NS_PER_MS, key);
         }
     }
 
@@ -216,6 +220,12 @@ impl Worker {
         if slot.state != State::Waiting || timer_key(core, slot.sequence) != key {
             return;
         }
+        // The reactor counts whole milliseconds; something else may have woken it within the last one.
+        if let Some(at_ns) = slot.deadline_ns
+            && at_ns > clock::monotonic_ns()
+        {
+            return self.reactor.arm(at_ns.div_ceil(NS_PER_MS), key);
+        }
         self.drop_waits(core);
         self.cores[core].timed_out = true;
         self.go_on(core, Wakeup::Wait);
@@ -233,7 +243,7 @@ impl Worker {
         let slot = &mut self.cores[core];
         slot.sleeping = false;
         slot.sequence = slot.sequence.wrapping_add(1);
-        slot.deadline_ms = None;
+        slot.deadline_ns = None;
         while let Some(watch) = self.cores[core].watches.pop() {
             self.watches.leave(watch, core);
         }

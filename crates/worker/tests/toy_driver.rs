@@ -320,6 +320,31 @@ mod tests {
     }
 
     #[test]
+    fn no_sleep_ends_early() {
+        thread_local! { static BEGAN: std::cell::Cell<Option<Instant>> = const { std::cell::Cell::new(None) }; }
+        fn naps(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
+            if let Some(began) = BEGAN.get() {
+                assert!(began.elapsed() >= Duration::from_millis(3), "{:?}", began.elapsed());
+            }
+            if step == 20 {
+                return hello(worker, core, step, why);
+            }
+            BEGAN.set(Some(Instant::now()));
+            worker.sleep(core, 3);
+            worker.suspend(core);
+            Step::Suspended
+        }
+        let (mut worker, address) = worker(|_| ());
+        let mut client = connect(address);
+        client.write_all(b"GET /rested HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let mut got = Vec::new();
+        drive(&mut worker, naps, &mut |_| {
+            received(&mut client, &mut got);
+            count(&got, b"hello /rested") == 1
+        });
+    }
+
+    #[test]
     fn draining_finishes_what_has_begun_and_then_leaves() {
         fn slow(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
             if step == 0 {

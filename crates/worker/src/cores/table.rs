@@ -60,8 +60,8 @@ pub(crate) struct Core {
     pub(crate) sequence: u32,
     /// Watches registered for the next or current wait.
     pub(crate) watches: Vec<Key>,
-    /// Earliest deadline asked for.
-    pub(crate) deadline_ms: Option<u64>,
+    /// Earliest deadline asked for, by the monotonic clock.
+    pub(crate) deadline_ns: Option<u64>,
     /// Whether a sleep set the deadline (and not the timeout of a wait for a descriptor).
     pub(crate) sleeping: bool,
     /// How the last wait ended.
@@ -93,7 +93,7 @@ impl Table {
                 response: Response::NONE,
                 sequence: 0,
                 watches: Vec::new(),
-                deadline_ms: None,
+                deadline_ns: None,
                 sleeping: false,
                 ready_fd: None,
                 timed_out: false,
