@@ -29,6 +29,7 @@ from servers import HOST, SERVER_CPU, Kind, Server, greenloom
 
 SLOW_CLIENTS = 500
 HEAD_LIMIT_S = 10
+BODY_LIMIT_S = 5
 POST_BUFFERING = 65_536
 HELLO = b"GET /hello HTTP/1.1\r\nHost: bench\r\n\r\n"
 
@@ -70,6 +71,8 @@ def main() -> int:
     for size, where in ((POST_BUFFERING // 2, "in memory"), (POST_BUFFERING * 4, "spooled")):
         dripped_bodies(verdicts, args.seconds, size, where)
     idle(verdicts, args.seconds, args.connections)
+    first_bytes(verdicts)
+    departures(verdicts)
     return 1 if verdicts.broken and args.strict else 0
 
 
@@ -113,10 +116,15 @@ def dripped_bodies(verdicts: Verdicts, seconds: int, size: int, where: str) -> N
     print(f"{SLOW_CLIENTS} connections that drip a body ({where}), --async 10")
     head = b"POST /read HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n" % size
     start = head + b"x" * (size * 9 // 10)
-    with started("--async", "10", "--post-buffering", str(POST_BUFFERING)) as server:
+    # So that what was sent in one go earns no long patience: every second needs 1 MB.
+    limits = ("--body-timeout", str(BODY_LIMIT_S), "--body-min-rate", "1000000")
+    with started("--async", "10", "--post-buffering", str(POST_BUFFERING), *limits) as server:
         quiet = latencies(server, seconds)
+        begun = time.monotonic()
         with connected(server, SLOW_CLIENTS, start) as slow, dripping(slow):
-            say_latencies(verdicts, quiet, latencies(server, seconds))
+            say_latencies(verdicts, quiet, latencies(server, min(seconds, BODY_LIMIT_S - 2)))
+            left = still_open(slow, begun + BODY_LIMIT_S + 3)
+    verdicts.say("left 3 s after their time is up", f"{left}", "0", kept=left == 0)
 
 
 def idle(verdicts: Verdicts, seconds: int, count: int) -> None:
@@ -138,6 +146,57 @@ def idle(verdicts: Verdicts, seconds: int, count: int) -> None:
     verdicts.say("CPU", f"{share:.2%}", "< 1%", kept=share < 0.01)
     verdicts.say("still connected", f"{left:,}", f"{count:,}", kept=left == count)
     say_latencies(verdicts, quiet, under_load)
+
+
+def first_bytes(verdicts: Verdicts, rounds: int = 20) -> None:
+    """How soon a part arrives when the application computes for long after yielding it."""
+    print(f"a part yielded before a pause that blocks the worker, {rounds} times, --async 10")
+    found = []
+    with started("--async", "10") as server:
+        for _ in range(rounds):
+            with open_one(server, b"GET /blocks HTTP/1.1\r\nHost: bench\r\n\r\n") as connection:
+                data = b""
+                while b"yielded at" not in data:
+                    data += connection.recv(4096)
+                arrived = time.monotonic()
+                found.append((arrived - float(data.split(b"yielded at ")[1].split()[0])) * 1e3)
+    worst = max(found)
+    what = "from the yield to the client, p50 / worst"
+    figure = f"{statistics.median(found):.2f} / {worst:.2f} ms"
+    verdicts.say(what, figure, "< 5 ms", kept=worst < 5)
+
+
+def departures(verdicts: Verdicts, rounds: int = 20) -> None:
+    """How soon an endless generator is closed when its client, which did not read, leaves."""
+    print(f"an endless generator whose client stops reading and leaves, {rounds} times, --async 10")
+    found = []
+    with started("--async", "10") as server:
+        for _ in range(rounds):
+            with open_one(server, b"GET /endless HTTP/1.1\r\nHost: bench\r\n\r\n") as connection:
+                connection.recv(4096)
+                before = ask(server, b"/made")
+                while before != (now := ask(server, b"/made")):
+                    before = now
+                left = time.monotonic()
+            while (closed := float(ask(server, b"/closed"))) < left:
+                pass
+            found.append((closed - left) * 1e3)
+        grown = server.resident_kib()
+    worst = max(found)
+    what = "from leaving to close(), p50 / worst"
+    figure = f"{statistics.median(found):.2f} / {worst:.2f} ms"
+    verdicts.say(what, figure, "< 1000 ms", kept=worst < 1000)
+    verdicts.say("memory of the process afterwards", f"{grown:,} KiB")
+
+
+def ask(server: Server, path: bytes) -> bytes:
+    """Read the whole body of one answer."""
+    request = b"GET %s HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n" % path
+    with open_one(server, request) as connection:
+        data = b""
+        while piece := connection.recv(4096):
+            data += piece
+    return data.partition(b"\r\n\r\n")[2]
 
 
 def started(*options: str) -> Server:
