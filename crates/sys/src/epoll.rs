@@ -98,6 +98,14 @@ pub fn wait(epoll: RawFd, events: &mut [Event], timeout_ms: Option<u32>) -> io::
     Ok(usize::try_from(n).unwrap_or(0))
 }
 
+/// Another descriptor for the file that `fd` means now; closed on exec. Fails with `EBADF` when it means none.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes no pointer; any number is allowed as `fd`.
+    let copy = cvt(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) })?;
+    // SAFETY: `copy` was just returned by the kernel and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 pub(crate) fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

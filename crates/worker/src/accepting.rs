@@ -54,7 +54,7 @@ pub struct Exported {
 impl Worker {
     /// Registers all listeners that are not watched.
     pub(crate) fn watch_listeners(&mut self) -> io::Result<()> {
-        self.accepting_paused = false;
+        self.accepting_paused = true;
         let shared = if self.options.shares_listeners { epoll::EXCLUSIVE } else { 0 };
         for (index, listener) in (0u64..).zip(&mut self.listeners) {
             if let Some(fd) = listener.fd.as_ref().filter(|_| !listener.watched) {
@@ -66,6 +66,7 @@ impl Worker {
                 listener.watched = true;
             }
         }
+        self.accepting_paused = false;
         Ok(())
     }
 
@@ -94,11 +95,27 @@ impl Worker {
     /// Accepts again, if it had stopped and there is no reason any more: a parked request has got its core, or the
     /// pause after a failure is over.
     pub(crate) fn resume_accepting(&mut self) {
-        if self.draining || self.is_crowded() {
+        if self.draining || self.is_crowded() || self.reactor.now_ms() < self.paused_until_ms {
             return;
         }
         if let Err(error) = self.watch_listeners() {
             self.log_server(&format!("cannot watch a listener: {error}"));
+            self.pause_accepting();
+        }
+    }
+
+    /// Stops accepting for a moment, after a failure.
+    fn pause_accepting(&mut self) {
+        self.unwatch_listeners();
+        self.paused_until_ms = self.reactor.now_ms() + RETRY_MS;
+        self.reactor.arm(self.paused_until_ms, u64::from(kind::LISTENER) << 56);
+    }
+
+    /// Before a wait: while all cores here are busy, another worker must get the news of a new client. (The kernel
+    /// wakes one of the epoll sets that wait, and only one.)
+    pub(crate) fn leave_accepting_to_others(&mut self) {
+        if self.options.shares_listeners && !self.accepting_paused && !self.cores.has_free() {
+            self.unwatch_listeners();
         }
     }
 
@@ -125,8 +142,10 @@ impl Worker {
             return false;
         };
         if self.is_crowded() {
+            // Whoever was woken for a client must take it: nobody else will hear of it.
+            let woken = self.options.shares_listeners && !self.accepting_paused;
             self.unwatch_listeners();
-            return false;
+            return woken && self.accept_one(index);
         }
         self.listeners[index].budget -= 1;
         if !self.accept_one(index) {
@@ -155,8 +174,7 @@ impl Worker {
                     "cannot accept connections: {error}; trying again in {RETRY_MS} ms (raise --max-fd or the \
                      limit of open files if this stays)"
                 ));
-                self.unwatch_listeners();
-                self.reactor.arm(self.reactor.now_ms() + RETRY_MS, u64::from(kind::LISTENER) << 56);
+                self.pause_accepting();
                 false
             }
         }

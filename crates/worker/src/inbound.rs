@@ -22,6 +22,8 @@ const LINGER_MS: u64 = 2000;
 /// How long a head that has begun may take when the worker stops: a client that is sending one needs no longer, and
 /// one that drips must not hold up the end.
 const LAST_HEADS_MS: u64 = 1000;
+/// Receives in a row from one connection: then others get their turn.
+const RECEIVES: u32 = 4;
 /// Request values kept for reuse.
 const SPARE: usize = 16;
 
@@ -41,13 +43,13 @@ impl Worker {
         {
             broken |= self.waits_for_nobody(core);
         }
+        if mask & epoll::OUT != 0 && !broken {
+            self.drain_output(key);
+        }
         let Some(connection) = self.connections.get_mut(key) else { return };
         match connection.state {
             State::Idle | State::Head | State::Body(_) | State::Lingering => self.advance(key),
             State::Busy(_) | State::Draining(_) | State::Parked(_) if broken => self.lose_client(key),
-            State::Busy(_) | State::Draining(_) if mask & epoll::OUT != 0 && connection.has_output() => {
-                self.drain_output(key);
-            }
             State::Busy(_) | State::Draining(_) | State::Parked(_) => {}
         }
     }
@@ -62,12 +64,18 @@ impl Worker {
             unread.drain(..used);
         }
         let mut buffer = std::mem::take(&mut self.buffer);
+        let mut receives = 0;
         while let Some(connection) = self.connections.get_mut(key) {
             let listens =
                 matches!(connection.state, State::Idle | State::Head | State::Body(_) | State::Lingering);
             if !listens || !connection.flags.readable {
                 break;
             }
+            if receives == RECEIVES {
+                self.enqueue(key);
+                break;
+            }
+            receives += 1;
             match net::recv(connection.fd.as_fd(), &mut buffer) {
                 Ok(Received::Nothing) => connection.flags.readable = false,
                 Ok(Received::Bytes(n)) => {
@@ -106,7 +114,16 @@ impl Worker {
             return;
         }
         let mask = epoll::IN | epoll::OUT | epoll::RDHUP | epoll::ET;
-        match self.reactor.add(connection.fd.as_raw_fd(), mask, key.token(kind::CONNECTION)) {
+        let (fd, token) = (connection.fd.as_raw_fd(), key.token(kind::CONNECTION));
+        let added = match self.reactor.add(fd, mask, token) {
+            // An application waits for this very socket (`uwsgi.connection_fd()` of another request).
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => self
+                .watches
+                .make_room(&self.reactor, kind::WATCH, fd)
+                .and_then(|()| self.reactor.modify(fd, mask, token)),
+            other => other,
+        };
+        match added {
             Ok(()) => connection.flags.registered = true,
             Err(error) => {
                 self.log_server(&format!(
@@ -369,6 +386,10 @@ impl Worker {
     pub(crate) fn lose_client(&mut self, key: Key) {
         let Some(connection) = self.connections.get(key) else { return };
         let core = if let State::Busy(core) = connection.state { Some(core) } else { None };
+        if let State::Parked(_) = connection.state {
+            self.parked.retain(|&parked| parked != key);
+            self.counters.clients_gone += 1;
+        }
         self.close(key);
         if let Some(core) = core {
             self.client_gone(core);
@@ -406,6 +427,16 @@ impl Worker {
             return; // An entry that an earlier one has overtaken.
         }
         connection.armed_ms = None;
+        let Some(deadline) = connection.deadline_ms else { return };
+        if deadline > now {
+            return self.set_deadline(key, Some(deadline));
+        }
+        if matches!(connection.state, State::Idle | State::Head | State::Body(_)) {
+            // What has arrived in time may not have been looked at yet.
+            connection.flags.readable = true;
+            self.advance(key);
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(deadline) = connection.deadline_ms else { return };
         if deadline > now {
             return self.set_deadline(key, Some(deadline));

@@ -8,6 +8,7 @@ use greenloom_proto::http1::response::{
 };
 use greenloom_sys::{clock, net};
 
+use crate::connection::output::Drained;
 use crate::connection::{After, State};
 use crate::inbound::describe;
 use crate::request_log::{Record, append_line};
@@ -126,7 +127,10 @@ impl Worker {
 
     /// Writes body bytes. Small parts wait in memory until the core suspends, ends or is flushed.
     pub fn write(&mut self, core: CoreId, bytes: &[u8]) -> Written {
-        let Some(key) = self.cores[core].connection else { return Written::Gone };
+        let Some(key) = self.cores[core].connection else {
+            // An application that has disconnected may go on; what it yields goes nowhere.
+            return if self.cores[core].detached { Written::Taken(bytes.len()) } else { Written::Gone };
+        };
         let (take, over) = match self.cores[core].response.body {
             BodyMode::None => return Written::Taken(bytes.len()),
             BodyMode::Length(left) => {
@@ -141,7 +145,7 @@ impl Worker {
         }
         let Some(connection) = self.connections.get(key) else { return Written::Gone };
         let waiting =
-            connection.output.as_ref().map_or(0, |o| if o.is_empty() { 0 } else { o.in_memory().max(1) });
+            connection.output.as_ref().map_or(0, |o| if o.is_spooled() { usize::MAX } else { o.in_memory() });
         let room = self.options.high_water.saturating_sub(waiting);
         let n = take.min(room);
         if n == 0 {
@@ -187,6 +191,9 @@ impl Worker {
     /// to a spool file. Everything leaves at once.
     pub fn write_through(&mut self, core: CoreId, bytes: &[u8]) -> io::Result<Written> {
         let mut written = 0;
+        if self.cores[core].detached {
+            return Ok(Written::Gone);
+        }
         while written < bytes.len() {
             match self.write(core, &bytes[written..]) {
                 Written::Gone => return Ok(Written::Gone),
@@ -241,7 +248,7 @@ impl Worker {
     /// Sends what the socket takes and spools the rest.
     fn send_or_spool(&mut self, core: CoreId, pieces: &[&[u8]]) -> io::Result<()> {
         let Some(key) = self.cores[core].connection else { return Ok(()) };
-        let now = self.reactor.now_ms();
+        let queued_before = self.connections.get(key).is_some_and(crate::connection::Connection::has_output);
         for piece in pieces {
             let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
             let mut rest = *piece;
@@ -257,18 +264,23 @@ impl Worker {
                 output.push_spooled(rest, &self.options.spool_directory)?;
             }
         }
-        if self.connections.get(key).is_some_and(crate::connection::Connection::has_output) {
-            self.register(key);
-            self.set_deadline(key, Some(now + self.options.write_stall_ms));
+        if !queued_before && self.connections.get(key).is_some_and(crate::connection::Connection::has_output)
+        {
+            self.output_begins_to_wait(key);
         }
         Ok(())
     }
 
-    /// Ends the connection of a core, which goes on without a client.
+    /// Ends the response and the connection of a core, which goes on without a client.
     pub fn disconnect(&mut self, core: CoreId) {
+        if self.cores[core].response.begun && self.cores[core].response.body == BodyMode::Chunked {
+            self.own_scratch(core);
+            self.scratch.extend_from_slice(LAST_CHUNK);
+        }
         self.flush(core);
+        self.cores[core].detached = true;
         if let Some(key) = self.cores[core].connection.take() {
-            self.close(key);
+            self.after_response(key, After::Close);
         }
     }
 
@@ -331,7 +343,8 @@ impl Worker {
             return;
         }
         let mut sent = 0;
-        if !connection.has_output() {
+        let queued_before = connection.has_output();
+        if !queued_before {
             let mut filled = pieces.iter().filter(|piece| !piece.is_empty());
             let result = if let (Some(only), None) = (filled.next(), filled.next()) {
                 net::send(connection.fd.as_fd(), only)
@@ -360,24 +373,42 @@ impl Worker {
                 return self.lose_client(key);
             }
         }
+        if !queued_before {
+            self.output_begins_to_wait(key);
+        }
+    }
+
+    /// From now on the client has to read for the response to go on. The application may have run for long since the
+    /// clock was last looked at.
+    fn output_begins_to_wait(&mut self, key: Key) {
         self.register(key);
-        self.set_deadline(key, Some(self.reactor.now_ms() + self.options.write_stall_ms));
+        let at = self.reactor.refresh_now() + self.options.write_stall_ms;
+        self.set_deadline(key, Some(at));
     }
 
     /// The socket takes bytes again.
     pub(crate) fn drain_output(&mut self, key: Key) {
         let low_water = self.options.high_water / 2;
         let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.flags.writable = false;
         let Some(output) = connection.output.as_mut() else { return };
-        let Ok(sent) = output.drain(connection.fd.as_fd()) else { return self.lose_client(key) };
+        let Ok(drained) = output.drain(connection.fd.as_fd()) else { return self.lose_client(key) };
         let empty = output.is_empty();
-        let low = output.in_memory() <= low_water;
+        let low = !output.is_spooled() && output.in_memory() <= low_water;
+        connection.flags.writable = drained == Drained::MayGoOn;
         if empty {
             connection.output = None;
+        }
+        // In other states the timer belongs to what the client has to send.
+        let in_response = matches!(connection.state, State::Busy(_) | State::Draining(_));
+        if in_response && empty {
             connection.deadline_ms = None;
-        } else if sent > 0 {
+        } else if in_response && drained != Drained::Nothing {
             let at = self.reactor.now_ms() + self.options.write_stall_ms;
             self.set_deadline(key, Some(at));
+        }
+        if drained == Drained::MayGoOn {
+            self.enqueue(key);
         }
         let Some(connection) = self.connections.get(key) else { return };
         match connection.state {
@@ -396,6 +427,7 @@ impl Worker {
         let Some(connection) = self.cores[core].connection.and_then(|key| self.connections.get(key)) else {
             return 0;
         };
+        debug_assert!(!connection.has_output(), "bytes would overtake those that wait in the connection");
         self.flushing = Some(core);
         self.holder = None;
         flusher.hold(&connection.fd, &mut self.scratch)
@@ -403,7 +435,7 @@ impl Worker {
 
     /// The response is complete: sends the rest, logs, frees the core.
     pub fn finish(&mut self, core: CoreId) {
-        if !self.cores[core].response.begun {
+        if !self.cores[core].response.begun || self.cores[core].detached {
             self.fail(core);
             return;
         }
@@ -478,6 +510,8 @@ impl Worker {
     }
 
     fn end(&mut self, core: CoreId, after: After) {
+        // The application may have run for long since the clock was last looked at.
+        self.reactor.refresh_now();
         self.drop_waits(core);
         self.write_request_line(core);
         if let Some(key) = self.cores[core].connection {
@@ -532,7 +566,7 @@ impl Worker {
         if !self.options.log_requests && !self.cores[core].log_always {
             return;
         }
-        let now_ms = self.reactor.refresh_now();
+        let now_ms = self.reactor.now_ms();
         let slot = &self.cores[core];
         let request = &slot.request;
         let elapsed_ms = now_ms.saturating_sub(request.began_ms);

@@ -67,6 +67,9 @@ impl Request {
 
     /// A variable of the uwsgi packet; the last one of that name counts.
     pub fn var(&self, name: &[u8]) -> Option<&[u8]> {
+        if self.source == Source::Http {
+            return None;
+        }
         self.vars.iter().rev().find(|(key, _)| self.text(*key) == name).map(|(_, value)| self.text(*value))
     }
 

@@ -45,6 +45,10 @@ impl Worker {
         interest: Interest,
         timeout_ms: Option<u64>,
     ) -> io::Result<()> {
+        // The client's own socket is registered as a connection first.
+        if self.client_fd(core) == Some(fd) {
+            self.watch_client(core);
+        }
         let waiter = (core, self.cores[core].sequence);
         let watch = self.watches.add(&self.reactor, kind::WATCH, waiter, fd, interest)?;
         self.cores[core].watches.push(watch);
@@ -77,7 +81,7 @@ impl Worker {
     pub fn yielded(&mut self, core: CoreId) -> Yielded {
         let slot = &self.cores[core];
         let waits = !slot.watches.is_empty() || slot.deadline_ns.is_some();
-        if waits || self.flusher.is_none() || self.somebody_waits() {
+        if waits || self.flusher.is_none() || self.somebody_waits() || self.has_queued_output(core) {
             self.suspend(core);
             return Yielded::Suspended;
         }
@@ -97,6 +101,12 @@ impl Worker {
         self.has_work()
     }
 
+    /// Whether bytes of this core wait in its connection: later ones must go behind them.
+    fn has_queued_output(&self, core: CoreId) -> bool {
+        let connection = self.cores[core].connection.and_then(|key| self.connections.get(key));
+        connection.is_some_and(crate::connection::Connection::has_output)
+    }
+
     /// Counts switches that were made of one: the parts of a list that leave together.
     pub fn count_switches(&mut self, core: CoreId, switches: u64) {
         self.cores[core].switches += switches;
@@ -105,16 +115,18 @@ impl Worker {
     /// Suspends a core until one of its registered waits ends; without any it goes to the end of the run queue.
     /// What it has written leaves now.
     pub fn suspend(&mut self, core: CoreId) {
-        self.flush(core);
-        self.watch_client(core);
+        if !self.begin_suspension(core) {
+            return;
+        }
         let slot = &mut self.cores[core];
-        slot.switches += 1;
         slot.ready_fd = None;
         slot.timed_out = false;
         slot.sleeping = false;
-        if slot.connection.is_none() {
-            // The client has gone while this core ran.
-            return self.cancel_now(core, Cancel::ClientGone);
+        if let Some(fd) = slot.early {
+            // It was ready before the wait began.
+            self.drop_waits(core);
+            self.cores[core].ready_fd = Some(fd);
+            return self.go_on(core, Wakeup::Wait);
         }
         if slot.watches.is_empty() && slot.deadline_ns.is_none() {
             slot.state = State::Queued;
@@ -123,32 +135,47 @@ impl Worker {
         }
         slot.state = State::Waiting;
         if self.waits_for_nobody(core) {
-            return self.lose_client_of(core);
+            if let Some(key) = self.cores[core].connection {
+                self.lose_client(key);
+            }
+            return;
         }
-        let slot = &self.cores[core];
-        if let Some(at_ns) = slot.deadline_ns {
-            let key = timer_key(core, slot.sequence);
-            // A wait of whole milliseconds that begins now ends at this fraction of one, too.
-            self.reactor.arm(at_ns / NS_PER_MS, key);
+        self.arm_core(core);
+    }
+
+    /// Gives way to others in the middle of a part: registered waits stay for the yield that is still to come.
+    pub fn give_way(&mut self, core: CoreId) {
+        if self.begin_suspension(core) {
+            self.cores[core].state = State::Queued;
+            self.schedule.push(core);
         }
     }
 
-    /// Suspends a core whose output has to drain first.
+    /// Suspends a core whose output has to drain first. Registered waits stay for the yield that is still to come.
     pub fn stall(&mut self, core: CoreId) {
+        if !self.begin_suspension(core) {
+            return;
+        }
+        if self.has_queued_output(core) {
+            self.cores[core].state = State::Stalled;
+        } else {
+            // It drained while it was flushed.
+            self.cores[core].state = State::Queued;
+            self.schedule.push(core);
+        }
+    }
+
+    /// What every suspension begins with; `false`: the client has gone while this core ran, and it is cancelled.
+    fn begin_suspension(&mut self, core: CoreId) -> bool {
         self.flush(core);
         self.watch_client(core);
         let slot = &mut self.cores[core];
         slot.switches += 1;
-        let Some(key) = slot.connection else {
-            return self.cancel_now(core, Cancel::ClientGone);
-        };
-        if self.connections.get(key).is_some_and(crate::connection::Connection::has_output) {
-            slot.state = State::Stalled;
-        } else {
-            // It drained while it was flushed.
-            slot.state = State::Queued;
-            self.schedule.push(core);
+        if slot.connection.is_none() && !slot.detached {
+            self.cancel_now(core, Cancel::ClientGone);
+            return false;
         }
+        true
     }
 
     /// Whether a core waits in the middle of a response while its client has closed its side. Such a client may still
@@ -163,12 +190,6 @@ impl Worker {
                 .connection
                 .and_then(|key| self.connections.get(key))
                 .is_some_and(|connection| connection.flags.ended && !connection.has_output())
-    }
-
-    fn lose_client_of(&mut self, core: CoreId) {
-        if let Some(key) = self.cores[core].connection {
-            self.lose_client(key);
-        }
     }
 
     /// A suspended core must hear of a client that leaves.
@@ -200,12 +221,13 @@ impl Worker {
 
     /// A descriptor is ready for a waiter.
     pub(crate) fn wake_waiter(&mut self, waiter: Waiter, fd: RawFd) {
-        let is_current = self
-            .cores
-            .get(waiter.core)
-            .is_some_and(|slot| slot.state == State::Waiting && slot.sequence == waiter.sequence);
-        if !is_current {
+        let Some(slot) = self.cores.get_mut(waiter.core) else { return };
+        if slot.sequence != waiter.sequence || slot.state == State::Free {
             self.counters.stale_wakes += 1;
+            return;
+        }
+        if slot.state != State::Waiting {
+            slot.early.get_or_insert(fd);
             return;
         }
         self.drop_waits(waiter.core);
@@ -213,18 +235,33 @@ impl Worker {
         self.go_on(waiter.core, Wakeup::Wait);
     }
 
+    /// Sees to it that a waiting core is looked at when its deadline is over. One entry in the heap serves wait after
+    /// wait, like a connection's.
+    fn arm_core(&mut self, core: CoreId) {
+        let slot = &mut self.cores[core];
+        let Some(deadline_ns) = slot.deadline_ns else { return };
+        // The reactor counts whole milliseconds. A wait that begins now ends at this fraction of one, too; one that
+        // was woken within its last millisecond needs the next one.
+        let now_ns = clock::monotonic_ns();
+        let floor_ms = deadline_ns / NS_PER_MS;
+        let at_ms = if floor_ms <= now_ns / NS_PER_MS { deadline_ns.div_ceil(NS_PER_MS) } else { floor_ms };
+        if slot.armed_ms.is_none_or(|armed| armed > at_ms) {
+            slot.armed_ms = Some(at_ms);
+            self.reactor.arm(at_ms, timer_key(core));
+        }
+    }
+
     pub(crate) fn on_core_timer(&mut self, key: u64) {
         let core = CoreId(u32::try_from(key & u64::from(u32::MAX)).unwrap_or(u32::MAX));
-        let Some(slot) = self.cores.get(core) else { return };
-        // A key of an earlier wait: its core has gone on long ago.
-        if slot.state != State::Waiting || timer_key(core, slot.sequence) != key {
-            return;
+        let now_ms = self.reactor.now_ms();
+        if self.cores.get(core).is_none_or(|slot| slot.armed_ms.is_none_or(|armed| armed > now_ms)) {
+            return; // An entry that an earlier one has overtaken.
         }
-        // The reactor counts whole milliseconds; something else may have woken it within the last one.
-        if let Some(at_ns) = slot.deadline_ns
-            && at_ns > clock::monotonic_ns()
-        {
-            return self.reactor.arm(at_ns.div_ceil(NS_PER_MS), key);
+        let slot = &mut self.cores[core];
+        slot.armed_ms = None;
+        let Some(deadline_ns) = slot.deadline_ns.filter(|_| slot.state == State::Waiting) else { return };
+        if deadline_ns > clock::monotonic_ns() {
+            return self.arm_core(core);
         }
         self.drop_waits(core);
         self.cores[core].timed_out = true;
@@ -244,8 +281,9 @@ impl Worker {
         slot.sleeping = false;
         slot.sequence = slot.sequence.wrapping_add(1);
         slot.deadline_ns = None;
+        slot.early = None;
         while let Some(watch) = self.cores[core].watches.pop() {
-            self.watches.leave(watch, core);
+            self.watches.leave(&self.reactor, watch, core);
         }
     }
 
@@ -275,7 +313,7 @@ impl Worker {
     }
 }
 
-/// Names one wait of one core in the timer heap.
-fn timer_key(core: CoreId, sequence: u32) -> u64 {
-    u64::from(kind::CORE) << 56 | u64::from(sequence & 0x00ff_ffff) << 32 | u64::from(core.0)
+/// Names a core in the timer heap.
+fn timer_key(core: CoreId) -> u64 {
+    u64::from(kind::CORE) << 56 | u64::from(core.0)
 }

@@ -113,6 +113,10 @@ pub struct Worker {
     pub(crate) draining: bool,
     /// The listeners are not watched for now.
     pub(crate) accepting_paused: bool,
+    /// ... and at least until then.
+    pub(crate) paused_until_ms: u64,
+    /// An action was handed out and its performance may have taken long.
+    acted: bool,
     left: bool,
     pub(crate) counters: Counters,
 }
@@ -162,6 +166,8 @@ impl Worker {
             sleep_warned: false,
             draining: false,
             accepting_paused: false,
+            paused_until_ms: 0,
+            acted: false,
             left: false,
             counters: Counters::default(),
         };
@@ -221,9 +227,18 @@ impl Worker {
 
     /// The next thing a driver has to do in this turn. `None` ends the turn.
     pub fn next_action(&mut self) -> Option<Action> {
+        if std::mem::take(&mut self.acted) {
+            // The application has run since the clock was last looked at.
+            self.reactor.refresh_now();
+        }
         loop {
             if let Some(action) = self.pending.pop_front() {
+                self.acted = true;
                 return Some(action);
+            }
+            if self.left {
+                // Nothing begins any more.
+                return None;
             }
             match self.phase {
                 Phase::Events => match self.reactor.next_event() {
@@ -244,6 +259,9 @@ impl Worker {
                     if let Some(key) = self.ready.pop_front() {
                         if let Some(connection) = self.connections.get_mut(key) {
                             connection.flags.queued = false;
+                        }
+                        if self.connections.get(key).is_some_and(|connection| connection.flags.writable) {
+                            self.drain_output(key);
                         }
                         self.advance(key);
                     }
@@ -269,6 +287,7 @@ impl Worker {
 
     fn end_turn(&mut self) {
         self.flush_log();
+        self.leave_accepting_to_others();
         if self.draining && !self.left && self.connections.len() == 0 && self.cores.busy() == 0 {
             self.leave(Leave::Drained);
         }

@@ -10,6 +10,8 @@ use super::server::Server;
 use super::switch;
 use crate::traceback::{log_exception, log_line};
 
+/// How often a request is told to end before the worker leaves without it.
+const CANCEL_ROUNDS: u32 = 8;
 /// Exit code of a worker whose reactor fails: nothing it could do would help.
 const BROKEN: i32 = 1;
 
@@ -66,12 +68,18 @@ fn wait(py: Python<'_>, server: &Server) -> io::Result<()> {
 
 /// Lets every suspended request end: its iterable is closed, so that `finally` and `with` run.
 fn cancel_all(py: Python<'_>, server: &Server) {
-    server.worker.borrow_mut().cancel_all();
-    loop {
-        let action = server.worker.borrow_mut().next_action();
-        match action {
-            Some(action) => drop(switch::perform(py, server, action)),
-            None => return,
+    // One that was about to start, or that waits again, is cancelled in the next round.
+    for _ in 0..CANCEL_ROUNDS {
+        server.worker.borrow_mut().cancel_all();
+        loop {
+            let action = server.worker.borrow_mut().next_action();
+            match action {
+                Some(action) => drop(switch::perform(py, server, action)),
+                None => break,
+            }
+        }
+        if server.worker.borrow().busy_cores() == 0 {
+            return;
         }
     }
 }

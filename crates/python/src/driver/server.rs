@@ -136,6 +136,16 @@ impl Server {
     }
 }
 
+impl Slot {
+    /// Whether a part is being written.
+    pub(crate) fn writes_part(&self) -> bool {
+        let part = self.part.take();
+        let writes = part.is_some();
+        self.part.set(part);
+        writes
+    }
+}
+
 /// Looks at what is in a cell of an object reference.
 pub(crate) fn peek<T>(py: Python<'_>, cell: &Cell<Option<Py<T>>>) -> Option<Py<T>> {
     let value = cell.take();

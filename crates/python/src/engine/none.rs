@@ -38,6 +38,7 @@ pub(crate) fn start(py: Python<'_>, server: &Server, core: CoreId) {
     slot.generation.set(slot.generation.get() + 1);
     slot.head.borrow_mut().clear();
     slot.known_length.set(None);
+    slot.logvars.borrow_mut().clear();
     slot.marked.set(false);
     let outcome = call(py, server, core).and_then(|result| begin(py, server, core, result));
     conclude(py, server, core, outcome);
@@ -195,10 +196,16 @@ fn join(server: &Server, core: CoreId, result: &Bound<'_, PyAny>) -> PyResult<Op
 /// Asks the iterable for parts until it ends or its core has to be suspended.
 fn iterate(py: Python<'_>, server: &Server, core: CoreId) -> PyResult<Step> {
     let slot = server.slot(core);
+    // A part that an earlier suspension has interrupted is finished first; its yield is still to come.
+    let mut yields = slot.writes_part();
     loop {
         if let Some(step) = write_part(py, server, core)? {
             return Ok(step);
         }
+        if yields && server.worker.borrow_mut().yielded(core) == Yielded::Suspended {
+            return Ok(Step::Suspended);
+        }
+        yields = true;
         let Some(iterator) = peek(py, &slot.iterator) else { return Ok(Step::Complete) };
         // SAFETY: attached; `iterator` is an iterator, as `try_iter` has checked.
         let next = unsafe { ffi::PyIter_Next(iterator.as_ptr()) };
@@ -209,19 +216,10 @@ fn iterate(py: Python<'_>, server: &Server, core: CoreId) -> PyResult<Step> {
                 None => Ok(Step::Complete),
             };
         };
-        if let Ok(bytes) = part.cast_exact::<PyBytes>() {
-            if !bytes.as_bytes().is_empty() {
-                slot.part.set(Some((bytes.clone().unbind(), 0)));
-                if let Some(step) = write_part(py, server, core)? {
-                    // The yield itself: counted although the core is suspended for another reason.
-                    return Ok(step);
-                }
-            }
-        } else {
-            other_part(&part)?;
-        }
-        if server.worker.borrow_mut().yielded(core) == Yielded::Suspended {
-            return Ok(Step::Suspended);
+        match part.cast_exact::<PyBytes>() {
+            Ok(bytes) if bytes.as_bytes().is_empty() => {}
+            Ok(bytes) => slot.part.set(Some((bytes.clone().unbind(), 0))),
+            Err(_) => other_part(&part)?,
         }
     }
 }
@@ -286,7 +284,7 @@ fn write_part(py: Python<'_>, server: &Server, core: CoreId) -> PyResult<Option<
                 if n == 0 {
                     worker.stall(core);
                 } else {
-                    worker.suspend(core);
+                    worker.give_way(core);
                 }
                 return Ok(Some(Step::Suspended));
             }

@@ -96,6 +96,8 @@ pub(crate) struct Flags {
     pub(crate) registered: bool,
     /// The socket may have bytes for us.
     pub(crate) readable: bool,
+    /// The socket takes output, as far as is known, and some waits.
+    pub(crate) writable: bool,
     /// The client has closed its sending side.
     pub(crate) ended: bool,
     /// In the queue of connections that have something to do although nothing happens on their socket.

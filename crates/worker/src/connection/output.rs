@@ -19,6 +19,20 @@ struct Spool {
     written: u64,
 }
 
+/// Sends in a row: then others get their turn.
+const SENDS: usize = 4;
+
+/// What [`Output::drain`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// The socket took nothing.
+    Nothing,
+    /// The socket took something and is full now, or all has left.
+    Some,
+    /// The socket may take more.
+    MayGoOn,
+}
+
 /// A queue of bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
@@ -56,24 +70,30 @@ impl Output {
         self.push(bytes)
     }
 
-    /// Sends what the socket takes. Returns how many bytes left.
-    pub(crate) fn drain(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
-        let mut sent = 0;
-        loop {
+    /// Whether bytes wait in the spool file: those in memory are not all.
+    pub(crate) fn is_spooled(&self) -> bool {
+        self.spool.is_some()
+    }
+
+    /// Sends what the socket takes, within bounds.
+    pub(crate) fn drain(&mut self, fd: BorrowedFd<'_>) -> io::Result<Drained> {
+        let mut drained = Drained::Nothing;
+        for _ in 0..SENDS {
             if self.in_memory() == 0 {
                 self.memory.clear();
                 self.start = 0;
                 if !self.refill()? {
-                    return Ok(sent);
+                    return Ok(drained);
                 }
             }
             let n = net::send(fd, &self.memory[self.start..])?;
             if n == 0 {
-                return Ok(sent);
+                return Ok(drained);
             }
             self.start += n;
-            sent += n;
+            drained = Drained::Some;
         }
+        Ok(if self.is_empty() { drained } else { Drained::MayGoOn })
     }
 
     fn refill(&mut self) -> io::Result<bool> {

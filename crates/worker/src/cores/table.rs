@@ -50,6 +50,7 @@ impl Response {
 
 /// One slot.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts; the state is an enum")]
 pub(crate) struct Core {
     pub(crate) state: State,
     /// The connection that gets the response; `None` once the client is gone.
@@ -62,6 +63,12 @@ pub(crate) struct Core {
     pub(crate) watches: Vec<Key>,
     /// Earliest deadline asked for, by the monotonic clock.
     pub(crate) deadline_ns: Option<u64>,
+    /// Earliest timer of this core in the heap.
+    pub(crate) armed_ms: Option<u64>,
+    /// What it registered became ready before it began to wait.
+    pub(crate) early: Option<RawFd>,
+    /// The application has ended the connection to its client and goes on alone.
+    pub(crate) detached: bool,
     /// Whether a sleep set the deadline (and not the timeout of a wait for a descriptor).
     pub(crate) sleeping: bool,
     /// How the last wait ended.
@@ -94,6 +101,9 @@ impl Table {
                 sequence: 0,
                 watches: Vec::new(),
                 deadline_ns: None,
+                armed_ms: None,
+                early: None,
+                detached: false,
                 sleeping: false,
                 ready_fd: None,
                 timed_out: false,
@@ -127,6 +137,7 @@ impl Table {
         core.ready_fd = None;
         core.timed_out = false;
         core.app = None;
+        core.detached = false;
         core.log_always = false;
         Some(id)
     }
@@ -140,6 +151,11 @@ impl Table {
         core.sequence = core.sequence.wrapping_add(1);
         core.request.body = crate::Body::Empty;
         self.free.push(id);
+    }
+
+    /// The core with that number, if there is one.
+    pub(crate) fn get_mut(&mut self, id: CoreId) -> Option<&mut Core> {
+        self.cores.get_mut(id.at())
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = CoreId> + use<> {

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use greenloom_reactor::Reactor;
 use greenloom_sys::epoll;
@@ -35,7 +35,20 @@ pub(crate) struct Waiter {
 #[derive(Debug)]
 struct Watch {
     fd: RawFd,
+    /// Set when the application's own number is in the epoll set already (its client's connection, a listener): then
+    /// this duplicate is registered instead, and goes with the last waiter.
+    duplicate: Option<OwnedFd>,
     waiters: Vec<Waiter>,
+}
+
+impl Watch {
+    fn registered(&self) -> RawFd {
+        self.duplicate.as_ref().map_or(self.fd, AsRawFd::as_raw_fd)
+    }
+
+    fn mask(&self) -> u32 {
+        self.waiters.iter().fold(epoll::ONESHOT, |mask, waiter| mask | waiter.interest)
+    }
 }
 
 /// All watches of a worker.
@@ -63,8 +76,7 @@ impl Watches {
         if let Some(&key) = self.by_fd.get(&fd)
             && let Some(watch) = self.slots.get_mut(key)
         {
-            let mask = watch.waiters.iter().fold(interest, |mask, waiter| mask | waiter.interest);
-            match reactor.modify(fd, mask | epoll::ONESHOT, key.token(kind)) {
+            match reactor.modify(fd, watch.mask() | interest, key.token(kind)) {
                 Ok(()) => {
                     watch.waiters.push(waiter);
                     return Ok(key);
@@ -85,29 +97,61 @@ impl Watches {
                 }
             }
         }
-        let key = self.slots.insert(Watch { fd, waiters: vec![waiter] });
-        let mask = interest | epoll::ONESHOT;
-        let added = match reactor.add(fd, mask, key.token(kind)) {
-            // A registration that outlived its watch: take it over.
-            Err(error) if error.raw_os_error() == Some(EEXIST) => reactor.modify(fd, mask, key.token(kind)),
-            other => other,
-        };
-        if let Err(error) = added {
-            self.slots.remove(key);
-            return Err(error);
+        let key = self.slots.insert(Watch { fd, duplicate: None, waiters: vec![waiter] });
+        match reactor.add(fd, interest | epoll::ONESHOT, key.token(kind)) {
+            Ok(()) => {
+                self.by_fd.insert(fd, key);
+                Ok(key)
+            }
+            // Somebody else's registration must stay as it is.
+            Err(error) if error.raw_os_error() == Some(EEXIST) => {
+                self.register_duplicate(reactor, kind, key).inspect_err(|_| drop(self.slots.remove(key)))?;
+                Ok(key)
+            }
+            Err(error) => {
+                self.slots.remove(key);
+                Err(error)
+            }
         }
-        self.by_fd.insert(fd, key);
-        Ok(key)
+    }
+
+    fn register_duplicate(&mut self, reactor: &Reactor, kind: u8, key: Key) -> io::Result<()> {
+        let Some(watch) = self.slots.get_mut(key) else { return Ok(()) };
+        let copy = epoll::duplicate(watch.fd)?;
+        reactor.add(copy.as_raw_fd(), watch.mask(), key.token(kind))?;
+        watch.duplicate = Some(copy);
+        Ok(())
+    }
+
+    /// The owner of `fd` needs its place in the epoll set: who waits for it goes on with a duplicate.
+    pub(crate) fn make_room(&mut self, reactor: &Reactor, kind: u8, fd: RawFd) -> io::Result<()> {
+        let Some(key) = self.by_fd.remove(&fd) else { return Ok(()) };
+        if self.slots.get(key).is_some_and(|watch| watch.waiters.is_empty()) {
+            self.slots.remove(key);
+            return Ok(());
+        }
+        self.register_duplicate(reactor, kind, key)
     }
 
     /// `core` no longer waits for this one.
-    pub(crate) fn leave(&mut self, key: Key, core: CoreId) {
+    pub(crate) fn leave(&mut self, reactor: &Reactor, key: Key, core: CoreId) {
         let Some(watch) = self.slots.get_mut(key) else { return };
         watch.waiters.retain(|waiter| waiter.core != core);
-        // An orphan (its number means another file by now) goes with its last waiter.
-        if watch.waiters.is_empty() && self.by_fd.get(&watch.fd) != Some(&key) {
-            self.slots.remove(key);
+        self.forget_unless_kept(reactor, key);
+    }
+
+    /// A watch without waiters is kept for the next wait, unless it is an orphan (its number means another file by
+    /// now) or has a duplicate.
+    fn forget_unless_kept(&mut self, reactor: &Reactor, key: Key) {
+        let Some(watch) = self.slots.get(key) else { return };
+        if !watch.waiters.is_empty() || self.by_fd.get(&watch.fd) == Some(&key) {
+            return;
         }
+        if let Some(copy) = &watch.duplicate {
+            // Closing it is not enough: the file stays open elsewhere, and its registration with it.
+            let _ = reactor.delete(copy.as_raw_fd());
+        }
+        self.slots.remove(key);
     }
 
     /// An event came: takes out those whose interest it meets and arms the watch for the rest.
@@ -123,20 +167,19 @@ impl Watches {
         let watch = self.slots.get_mut(key)?;
         let fd = watch.fd;
         let broken = mask & (epoll::ERR | epoll::HUP) != 0;
-        let mut rest = 0;
         watch.waiters.retain(|waiter| {
             let met = broken || mask & waiter.interest != 0;
             if met {
                 woken.push(*waiter);
-            } else {
-                rest |= waiter.interest;
             }
             !met
         });
-        if rest != 0 {
+        let is_ours = watch.duplicate.is_some() || self.by_fd.get(&fd) == Some(&key);
+        if !watch.waiters.is_empty() && is_ours {
             // Fails only when the number means another file by now; then nothing more can come of this watch.
-            let _ = reactor.modify(fd, rest | epoll::ONESHOT, key.token(kind));
+            let _ = reactor.modify(watch.registered(), watch.mask(), key.token(kind));
         }
+        self.forget_unless_kept(reactor, key);
         Some(fd)
     }
 
@@ -151,7 +194,6 @@ impl Watches {
 mod tests {
     use super::*;
     use std::io::Write as _;
-    use std::os::fd::{AsRawFd as _, OwnedFd};
     use std::os::unix::net::UnixStream;
 
     const KIND: u8 = 3;
@@ -213,11 +255,40 @@ mod tests {
     }
 
     #[test]
+    fn a_descriptor_that_is_watched_for_somebody_else_can_be_waited_for() {
+        let (mut reactor, mut watches) = world();
+        let (a, mut b) = UnixStream::pair().unwrap();
+        reactor.add(a.as_raw_fd(), epoll::IN | epoll::ET, 42).unwrap();
+        watches.add(&reactor, KIND, (CoreId(1), 1), a.as_raw_fd(), Interest::Read).unwrap();
+        b.write_all(b"x").unwrap();
+        let mut tokens = Vec::new();
+        let mut woken = Vec::new();
+        reactor.poll().unwrap();
+        while let Some(event) = reactor.next_event() {
+            tokens.push(event.token);
+            watches.fired(&reactor, KIND, event.token, event.mask, &mut woken);
+        }
+        assert!(tokens.contains(&42), "the other registration is as it was");
+        assert_eq!((woken.len(), watches.slots.len()), (1, 0), "the duplicate goes with its wait");
+    }
+
+    #[test]
+    fn who_waits_goes_on_when_the_owner_needs_the_place() {
+        let (mut reactor, mut watches) = world();
+        let (a, mut b) = UnixStream::pair().unwrap();
+        watches.add(&reactor, KIND, (CoreId(1), 1), a.as_raw_fd(), Interest::Read).unwrap();
+        watches.make_room(&reactor, KIND, a.as_raw_fd()).unwrap();
+        reactor.modify(a.as_raw_fd(), epoll::OUT | epoll::ET, 42).unwrap();
+        b.write_all(b"x").unwrap();
+        assert_eq!(ready(&mut reactor, &mut watches), [(1, 1)]);
+    }
+
+    #[test]
     fn an_event_after_the_wait_ended_finds_nobody_and_comes_once() {
         let (mut reactor, mut watches) = world();
         let (a, mut b) = UnixStream::pair().unwrap();
         let key = watches.add(&reactor, KIND, (CoreId(1), 1), a.as_raw_fd(), Interest::Read).unwrap();
-        watches.leave(key, CoreId(1));
+        watches.leave(&reactor, key, CoreId(1));
         b.write_all(b"x").unwrap();
         assert_eq!(ready(&mut reactor, &mut watches), []);
         assert!(!reactor.poll().unwrap(), "one-shot: no second event");
