@@ -298,7 +298,6 @@ impl Worker {
             connection.state = State::Busy(core);
             connection.deadline_ms = None;
         }
-        self.cores[core].slice_ns = None;
         self.instance.set_busy(self.cores.busy());
         self.pending.push_back(Action::Start(core));
     }

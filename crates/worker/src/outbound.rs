@@ -439,7 +439,15 @@ impl Worker {
             self.fail(core);
             return;
         }
-        let mut keep_alive = self.cores[core].response.keep_alive;
+        self.complete(core);
+        self.flush(core);
+        let after = if self.cores[core].response.keep_alive { After::KeepAlive } else { After::Close };
+        self.end(core, after);
+    }
+
+    /// Writes the end of the response body: nothing of it comes any more. Part of [`Self::finish`]; to be called
+    /// earlier, and flushed, when the application does something between its last byte and its end.
+    pub fn complete(&mut self, core: CoreId) {
         match self.cores[core].response.body {
             BodyMode::Chunked => {
                 self.own_scratch(core);
@@ -447,15 +455,14 @@ impl Worker {
             }
             BodyMode::Length(left) if left > 0 => {
                 // The client waits for bytes that will not come: the end of the connection tells it.
-                keep_alive = false;
+                self.cores[core].response.keep_alive = false;
                 if self.cores[core].connection.is_some() {
                     self.warn_length(core, "fewer");
                 }
             }
             _ => {}
         }
-        self.flush(core);
-        self.end(core, if keep_alive { After::KeepAlive } else { After::Close });
+        self.cores[core].response.body = BodyMode::None;
     }
 
     /// The request has failed: an error page if nothing has been sent, else the connection is cut.

@@ -77,11 +77,15 @@ impl Worker {
     }
 
     /// The iterable of a core has yielded a part, which has been written. Counts a switch. With a registered wait the
-    /// core is suspended; without one, only if somebody else can run or its slice is used up.
+    /// core is suspended; without one, only if its slice is used up, or somebody waits for a turn. The latter does not
+    /// count in the first slice of a request: otherwise one suspended core makes every short stream that comes after
+    /// it suspend at each part, which keeps the queue from ever becoming empty again (seen: ten sends for each
+    /// stream instead of one, for as long as the load lasted).
     pub fn yielded(&mut self, core: CoreId) -> Yielded {
         let slot = &self.cores[core];
         let waits = !slot.watches.is_empty() || slot.deadline_ns.is_some();
-        if waits || self.flusher.is_none() || self.somebody_waits() || self.has_queued_output(core) {
+        let gives_way = self.somebody_waits() && !slot.first_slice;
+        if waits || gives_way || self.flusher.is_none() || self.has_queued_output(core) {
             self.suspend(core);
             return Yielded::Suspended;
         }
@@ -171,6 +175,7 @@ impl Worker {
         self.watch_client(core);
         let slot = &mut self.cores[core];
         slot.switches += 1;
+        slot.first_slice = false;
         if slot.connection.is_none() && !slot.detached {
             self.cancel_now(core, Cancel::ClientGone);
             return false;

@@ -307,7 +307,7 @@ fn conclude(py: Python<'_>, server: &Server, core: CoreId, outcome: PyResult<Ste
         other => other,
     };
     // The iterable is closed before the core is given to anybody else, whatever happened (PEP 3333).
-    close(py, server, core);
+    close(py, server, core, matches!(outcome, Ok(Step::Complete)));
     slot.part.set(None);
     drop((slot.iterator.take(), slot.iterable.take(), slot.environ.take(), slot.input.take()));
     slot.generation.set(slot.generation.get() + 1);
@@ -347,8 +347,8 @@ fn end_without_body(server: &Server, core: CoreId) -> PyResult<Step> {
     Ok(Step::Complete)
 }
 
-/// Calls `close` of what the application returned, if it has one.
-fn close(py: Python<'_>, server: &Server, core: CoreId) {
+/// Calls `close` of what the application returned, if it has one. `complete`: it has given all its parts.
+fn close(py: Python<'_>, server: &Server, core: CoreId, complete: bool) {
     let Some(iterable) = server.slot(core).iterable.take() else { return };
     let iterable = iterable.into_bound(py);
     if iterable.is_exact_instance_of::<PyBytes>() {
@@ -356,8 +356,15 @@ fn close(py: Python<'_>, server: &Server, core: CoreId) {
     }
     let closed = match iterable.getattr_opt(pyo3::intern!(py, "close")) {
         Ok(Some(close)) => {
-            // close() may take its time: the client need not wait for it.
-            server.worker.borrow_mut().flush(core);
+            // It may take its time, and the client need not wait for it. (That of a generator at its end does
+            // nothing.)
+            // SAFETY: attached; any object may be asked.
+            let is_generator = unsafe { ffi::PyGen_CheckExact(iterable.as_ptr()) } != 0;
+            if complete && !is_generator {
+                let mut worker = server.worker.borrow_mut();
+                worker.complete(core);
+                worker.flush(core);
+            }
             close.call0().map(drop)
         }
         Ok(None) => Ok(()),

@@ -75,6 +75,8 @@ pub(crate) struct Core {
     pub(crate) ready_fd: Option<RawFd>,
     pub(crate) timed_out: bool,
     pub(crate) switches: u64,
+    /// Its request has not been suspended yet.
+    pub(crate) first_slice: bool,
     /// When its slice began, in nanoseconds: with the first yield after it was given the worker.
     pub(crate) slice_ns: Option<u64>,
     /// Number of the application that serves it and how many requests that has had.
@@ -108,6 +110,7 @@ impl Table {
                 ready_fd: None,
                 timed_out: false,
                 switches: 0,
+                first_slice: false,
                 slice_ns: None,
                 app: None,
                 log_always: false,
@@ -138,6 +141,8 @@ impl Table {
         core.timed_out = false;
         core.app = None;
         core.detached = false;
+        core.first_slice = true;
+        core.slice_ns = None;
         core.log_always = false;
         Some(id)
     }
