@@ -161,6 +161,10 @@ class TestWaits:
     def test_one_wait_leaves_nothing_for_the_next(self, server):
         assert server.get("/two_steps").body == b"reader -1 True"
 
+    @pytest.mark.parametrize("yields", [1, 5000])
+    def test_a_yield_without_a_wait_says_so(self, server, yields):
+        assert server.get(f"/then_plain?yields={yields}").body == b".-1|None|None"
+
     def test_results_are_empty_bytes(self, server):
         assert server.get("/results").body == b"b''"
 

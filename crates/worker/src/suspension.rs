@@ -95,7 +95,11 @@ impl Worker {
             self.suspend(core);
             return Yielded::Suspended;
         }
-        self.cores[core].switches += 1;
+        let slot = &mut self.cores[core];
+        slot.switches += 1;
+        // As after a suspension: this yield waited for nothing.
+        slot.ready_fd = None;
+        slot.timed_out = false;
         Yielded::GoOn
     }
 

@@ -313,6 +313,24 @@ def two_steps(environ, query):
         os.close(writer)
 
 
+def then_plain(environ, query):
+    """Plain yields after a wait say that they waited for nothing, joined or not."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"!")
+        uwsgi.wait_fd_read(reader, 5)
+        yield b""
+        yield b"." if uwsgi.ready_fd() == reader else b"not ready "
+        said = set()
+        for _ in range(int(query["yields"])):
+            yield b""
+            said.add(result(environ))
+        yield " ".join(sorted(said)).encode()
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 def application(environ, start_response):
     query = {k: v[0] for k, v in parse_qs(environ["QUERY_STRING"]).items()}
     start_response("200 OK", TEXT)

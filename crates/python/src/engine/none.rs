@@ -46,19 +46,22 @@ pub(crate) fn start(py: Python<'_>, server: &Server, core: CoreId) {
 
 /// Goes on with an iterable that was suspended. `waited`: it comes from a wait, whose outcome the environ tells.
 pub(crate) fn resume(py: Python<'_>, server: &Server, core: CoreId, waited: bool) {
-    let slot = server.slot(core);
-    if waited || slot.marked.get() {
-        slot.marked.set(waited);
-        let outcome = server.worker.borrow().outcome(core);
-        if let Some(environ) = peek(py, &slot.environ)
-            && let Err(error) =
-                server.environ.mark_wait(py, environ.bind(py), outcome.ready_fd, outcome.timed_out)
-        {
-            return conclude(py, server, core, Err(error));
-        }
-    }
-    let outcome = iterate(py, server, core);
+    let outcome = mark(py, server, core, waited).and_then(|()| iterate(py, server, core));
     conclude(py, server, core, outcome);
+}
+
+/// Says in the environ how the wait has ended that the last yield was (`waited`), or that it was none.
+fn mark(py: Python<'_>, server: &Server, core: CoreId, waited: bool) -> PyResult<()> {
+    let slot = server.slot(core);
+    if !waited && !slot.marked.get() {
+        return Ok(());
+    }
+    slot.marked.set(waited);
+    let outcome = server.worker.borrow().outcome(core);
+    match peek(py, &slot.environ) {
+        Some(environ) => server.environ.mark_wait(py, environ.bind(py), outcome.ready_fd, outcome.timed_out),
+        None => Ok(()),
+    }
 }
 
 /// Ends a request that is pointless from now on: closes its iterable, so that `finally` and `with` run.
@@ -202,8 +205,11 @@ fn iterate(py: Python<'_>, server: &Server, core: CoreId) -> PyResult<Step> {
         if let Some(step) = write_part(py, server, core)? {
             return Ok(step);
         }
-        if yields && server.worker.borrow_mut().yielded(core) == Yielded::Suspended {
-            return Ok(Step::Suspended);
+        if yields {
+            if server.worker.borrow_mut().yielded(core) == Yielded::Suspended {
+                return Ok(Step::Suspended);
+            }
+            mark(py, server, core, false)?;
         }
         yields = true;
         let Some(iterator) = peek(py, &slot.iterator) else { return Ok(Step::Complete) };
