@@ -12,6 +12,8 @@
 mod draft;
 mod engines;
 mod error;
+#[doc(hidden)]
+pub mod fuzz_entry;
 mod help;
 mod options;
 mod origin;
