@@ -1,6 +1,9 @@
-"""Fixtures of the suite, and the outcome of a test for its fixtures."""
+"""Fixtures of tests/ and conformance/, and the outcome of a test for its fixtures."""
 
 from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -30,7 +33,7 @@ __all__ = [
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Marks a failed item: the look around would only add noise to it."""
     outcome = yield
     report = outcome.get_result()
