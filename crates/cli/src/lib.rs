@@ -60,6 +60,9 @@ fn start(
     let directory = std::env::current_dir()
         .map_err(|reason| MasterError::System { what: "find the current directory", reason })?;
     if let Some(path) = &settings.log.logto {
+        // The last words on the terminal: whoever waits there for a start that fails must know where to look. (To
+        // keep the terminal open for the failure itself would hold up whoever waits for its end.)
+        log::line(format_args!("greenloom: all further lines go to {}", path.display()));
         log::redirect(path)?;
     }
     open_files::adjust(settings)?;

@@ -162,20 +162,29 @@ fn plugin(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
                 format!("remove it; the parts are built in: {}", PARTS.join(", ")),
             ));
         }
+        if let Some(engine) = ENGINE_PARTS.iter().find(|engine| name.starts_with(**engine)) {
+            return Err(Refusal::new(
+                format!("the part \"{engine}\" is not in this version"),
+                format!("remove it; what there is: {}", PARTS.join(", ")),
+            ));
+        }
         draft.settings.plugins.push(name.to_owned());
     }
     Ok(())
 }
 
-/// What `--plugin` may name. Engines that are not built stand here, too: asking for one of them by its own
-/// option is refused with a better message.
-const PARTS: &[&str] =
-    &["python", "http", "corerouter", "gevent", "greenlet", "stackless", "asyncio", "tornado", "ugreen"];
+/// What `--plugin` may name.
+const PARTS: &[&str] = &["python", "http", "corerouter"];
+
+/// Parts that uWSGI has as plugins and greenloom will have: their engines are not built yet. Each moves up with its
+/// engine.
+const ENGINE_PARTS: &[&str] = &["gevent", "greenlet", "stackless", "asyncio", "tornado", "ugreen"];
 
 /// Whether greenloom has a part of that name; any of Python's version suffixes will do.
 pub(crate) fn is_part(name: &str) -> bool {
     let name = name.strip_suffix("_plugin.so").unwrap_or(name);
     PARTS.contains(&name)
+        || ENGINE_PARTS.contains(&name)
         || ["python", "gevent_python", "gevent_py", "greenlet_py", "asyncio_py", "tornado_py", "py"]
             .iter()
             .any(|start| {

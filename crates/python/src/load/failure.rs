@@ -86,6 +86,11 @@ impl fmt::Display for LoadFailure {
                 write!(f, "{error}")?;
                 match remedy {
                     Some(remedy) => write!(f, "\n{remedy}"),
+                    None if error.starts_with("ModuleNotFoundError") => write!(
+                        f,
+                        "\nthe application needs a module that this interpreter does not have: install it there, or \
+                         name the environment that has it with --virtualenv DIRECTORY"
+                    ),
                     None => {
                         write!(f, "\nthe traceback above is the application's; correct it and start again")
                     }
