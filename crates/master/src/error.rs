@@ -121,15 +121,15 @@ impl fmt::Display for MasterError {
             ),
             Self::Pidfile { path, reason } => write!(
                 f,
-                "cannot write the pid file {}: {reason}; make its directory writable or choose another path with \
-                 --pidfile",
-                path.display()
+                "cannot write the pid file {}: {reason}; {} or choose another path with --pidfile",
+                path.display(),
+                directory_remedy(reason)
             ),
             Self::LogFile { path, reason } => write!(
                 f,
-                "cannot write the log to {}: {reason}; make its directory writable or choose another file with \
-                 --logto",
-                path.display()
+                "cannot write the log to {}: {reason}; {} or choose another file with --logto",
+                path.display(),
+                directory_remedy(reason)
             ),
             Self::OpenFiles { asked, hard, reason } => {
                 write!(f, "cannot allow {asked} open files: {reason}; ")?;
@@ -150,6 +150,14 @@ impl fmt::Display for MasterError {
             ),
             Self::System { what, reason } => write!(f, "cannot {what}: {reason}"),
         }
+    }
+}
+
+/// What helps when a file cannot be made.
+fn directory_remedy(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::NotFound => "create its directory",
+        _ => "make its directory writable",
     }
 }
 
