@@ -1,6 +1,5 @@
 //! What the process tree asks of a language, answered by CPython: load, fork, serve.
 
-use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::fd::AsRawFd as _;
 
@@ -170,6 +169,3 @@ impl Instance for Shared {
         self.scoreboard.next_request()
     }
 }
-
-/// Keeps the borrow checker's promise visible: workers live in a cell that nobody holds across Python code.
-pub(crate) type WorkerCell = RefCell<Worker>;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags, acceptfrom_with, sendmsg, sockopt,
@@ -91,17 +91,4 @@ pub fn shutdown_write(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// `SO_KEEPALIVE`.
 pub fn set_keepalive(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     Ok(sockopt::set_socket_keepalive(fd, on)?)
-}
-
-/// The error that waits on a socket (`SO_ERROR`), if any.
-pub fn pending_error(fd: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
-    match sockopt::socket_error(fd)? {
-        Ok(()) => Ok(None),
-        Err(error) => Ok(Some(error.into())),
-    }
-}
-
-/// The peer of a connected socket.
-pub fn peer(fd: &impl AsFd) -> io::Result<Peer> {
-    Ok(rustix::net::getpeername(fd)?.map_or(Peer::Unix, |address| peer_of(&address)))
 }

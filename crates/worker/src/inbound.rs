@@ -501,7 +501,7 @@ impl Worker {
 }
 
 /// A peer, for log lines.
-pub(crate) fn describe(peer: net::Peer) -> String {
+fn describe(peer: net::Peer) -> String {
     match peer {
         net::Peer::Ip(address, port) => std::net::SocketAddr::new(address, port).to_string(),
         net::Peer::Unix => "unix".to_owned(),

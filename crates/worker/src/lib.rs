@@ -41,7 +41,7 @@ mod slots;
 mod suspension;
 mod worker;
 
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 
 pub use accepting::Exported;
 pub use body::Body;
@@ -130,6 +130,3 @@ impl Instance for Alone {
         self.0.get()
     }
 }
-
-/// A descriptor number as applications name it.
-pub type AppFd = RawFd;

@@ -10,7 +10,6 @@ use greenloom_sys::{clock, net};
 
 use crate::connection::output::Drained;
 use crate::connection::{After, State};
-use crate::inbound::describe;
 use crate::request_log::{Record, append_line};
 use crate::slots::Key;
 use crate::worker::Worker;
@@ -511,11 +510,6 @@ impl Worker {
         failure
     }
 
-    /// Sends an error page of the server itself instead of a response and ends the request.
-    pub fn reject(&mut self, core: CoreId) {
-        self.fail(core);
-    }
-
     fn end(&mut self, core: CoreId, after: After) {
         // The application may have run for long since the clock was last looked at.
         self.reactor.refresh_now();
@@ -613,10 +607,5 @@ impl Worker {
             },
         );
         self.log_buffer().extend_from_slice(&line);
-    }
-
-    /// The peer of a core's client, for log lines.
-    pub fn client(&self, core: CoreId) -> String {
-        describe(self.cores[core].request.peer)
     }
 }

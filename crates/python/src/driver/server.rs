@@ -13,7 +13,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::api;
-use crate::application::WorkerCell;
 use crate::load::App;
 use crate::wsgi::environ::EnvironBuilder;
 use crate::wsgi::input::Input;
@@ -23,7 +22,8 @@ use crate::wsgi::response::{Head, Responder};
 pub(crate) struct Server {
     /// Identifies the thread that runs the reactor and all application code of requests.
     thread: c_ulong,
-    pub(crate) worker: WorkerCell,
+    /// Borrowed for single calls only: nobody holds it while Python code can run.
+    pub(crate) worker: RefCell<Worker>,
     pub(crate) apps: Vec<App>,
     /// Requests each application has had.
     pub(crate) app_requests: Vec<Cell<u64>>,
