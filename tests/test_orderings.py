@@ -122,10 +122,12 @@ class TestWaitsAndStalledParts:
         server.wait_for_log("sleeper closed$")
         assert counter.value() == 0
 
-    def test_the_sleep_lasts_beyond_the_part(self, start):
+    # The latter two end with the write after which others would get their turn.
+    @pytest.mark.parametrize("size", [3 * MIB, 17 * 65_536, 34 * 65_536])
+    def test_the_sleep_lasts_beyond_the_part(self, start, size):
         client = start("--async", "2").http()
-        client.send_request(target=f"/sleep_then_part?seconds=0.3&size={3 * MIB}")
-        assert client.read_response().body == b"x" * (3 * MIB) + b"slept"
+        client.send_request(target=f"/sleep_then_part?seconds=0.3&size={size}")
+        assert client.read_response().body == b"x" * size + b"slept"
 
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])

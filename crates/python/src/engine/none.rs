@@ -279,13 +279,13 @@ fn write_part(py: Python<'_>, server: &Server, core: CoreId) -> PyResult<Option<
         let written = server.worker.borrow_mut().write(core, &bytes[at..]);
         match written {
             Written::Gone => return Ok(Some(Step::Gone)),
-            Written::Taken(n) if n > 0 && writes < WRITES_PER_TURN => {
+            // A part that is complete goes on to its yield, which may have a wait to begin.
+            Written::Taken(n) if n > 0 && (writes < WRITES_PER_TURN || at + n >= bytes.len()) => {
                 at += n;
                 writes += 1;
             }
             Written::Taken(n) => {
-                let done = at + n >= bytes.len();
-                slot.part.set((!done).then(|| (part.clone_ref(py), at + n)));
+                slot.part.set(Some((part.clone_ref(py), at + n)));
                 let mut worker = server.worker.borrow_mut();
                 if n == 0 {
                     worker.stall(core);
