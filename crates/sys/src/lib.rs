@@ -1,5 +1,5 @@
 //! The only crate with system calls: epoll, eventfd, timerfd, sockets, descriptor passing, clocks, spool files, and
-//! (for the master) processes, signals, shared memory, listeners.
+//! (for the master) processes, signals, shared memory, listeners, (for coroutines) memory of stacks.
 //!
 //! Everything here is a thin, safe function over one system call or one idiom of them. Nothing here decides: no
 //! protocol, no timer policy, no process life. Errors are [`std::io::Error`], which name the call's reason; callers
@@ -17,6 +17,7 @@ pub mod process;
 pub mod shared_memory;
 pub mod signals;
 pub mod spool;
+pub mod stack_memory;
 pub mod timerfd;
 
 pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};

@@ -1,4 +1,4 @@
-//! What the kernel allows: open files, processes, the longest listen queue; and the machine's name for itself.
+//! What the kernel allows: open files, processes, mappings, the longest listen queue; and the machine's name for itself.
 
 use std::io;
 
@@ -35,6 +35,11 @@ pub fn somaxconn() -> Option<u32> {
     kernel_value("net/core/somaxconn")?.parse().ok()
 }
 
+/// How many mappings of memory a process may have (`vm.max_map_count`); `None` when the kernel does not say.
+pub fn max_map_count() -> Option<u64> {
+    kernel_value("vm/max_map_count")?.parse().ok()
+}
+
 /// The kernel's release, as `uname -r` prints it.
 pub fn kernel_release() -> Option<String> {
     kernel_value("kernel/osrelease")
@@ -67,6 +72,7 @@ mod tests {
     #[test]
     fn the_kernel_answers() {
         assert!(somaxconn().is_some_and(|limit| limit > 0));
+        assert!(max_map_count().is_some_and(|limit| limit > 0));
         assert!(kernel_release().is_some_and(|release| !release.is_empty()));
         assert!(page_size().is_power_of_two());
     }
