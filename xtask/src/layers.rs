@@ -8,15 +8,16 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate of the workspace with the crates of ours it may name in its manifest, whatever for.
-const TABLE: [(&str, &[&str]); 9] = [
+const TABLE: [(&str, &[&str]); 10] = [
     ("greenloom-sys", &[]),
     ("greenloom-proto", &[]),
     ("greenloom-config", &[]),
     ("greenloom-reactor", &["greenloom-sys"]),
+    ("greenloom-ugreen", &["greenloom-sys"]),
     ("greenloom-worker", &["greenloom-sys", "greenloom-proto", "greenloom-config", "greenloom-reactor"]),
     ("greenloom-master", &["greenloom-sys", "greenloom-config", "greenloom-reactor"]),
     ("greenloom-cli", &["greenloom-config", "greenloom-master", "greenloom-worker"]),
-    ("greenloom-python", &["greenloom-worker", "greenloom-cli"]),
+    ("greenloom-python", &["greenloom-worker", "greenloom-cli", "greenloom-ugreen"]),
     ("xtask", &["greenloom-config"]),
 ];
 
