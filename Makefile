@@ -86,7 +86,7 @@ $(VENV)/.showcase: examples/requirements.txt requirements/showcase.txt | $(BIN)/
 	$(PIP) install -r examples/requirements.txt -c requirements/showcase.txt
 	@touch $@
 
-$(VENV)/.tests: tests/requirements.txt examples/requirements.txt requirements/showcase.txt | $(BIN)/python
+$(VENV)/.tests: tests/requirements.txt tests/contract/requirements.txt examples/requirements.txt requirements/showcase.txt | $(BIN)/python
 	$(PIP) install -r $<
 	@touch $@
 
