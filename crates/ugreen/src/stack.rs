@@ -67,9 +67,13 @@ unsafe impl corosensei::stack::Stack for Stack {
     }
 }
 
-/// How many mappings the stacks of `cores` cores need of what the kernel grants a process (`vm.max_map_count`).
+/// How many mappings a process needs in which each of `cores` cores has a stack, of those that the kernel grants it
+/// (`vm.max_map_count`): two for each stack, and some for everything else.
 pub fn mappings_needed(cores: usize) -> u64 {
-    u64::try_from(cores.saturating_mul(stack_memory::MAPPINGS)).unwrap_or(u64::MAX)
+    /// Programs, shared libraries (four or five each) and heaps of a large application, and room to spare.
+    const EVERYTHING_ELSE: usize = 2_000;
+    let mappings = cores.saturating_mul(stack_memory::MAPPINGS).saturating_add(EVERYTHING_ELSE);
+    u64::try_from(mappings).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -93,9 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn two_mappings_a_core() {
-        assert_eq!(mappings_needed(0), 0);
-        assert_eq!(mappings_needed(10_000), 20_000);
+    fn two_mappings_a_core_and_some() {
+        assert_eq!(mappings_needed(10_000) - mappings_needed(0), 20_000);
+        // The kernel's default has room for these.
+        assert!((2_000..65_530).contains(&mappings_needed(30_000)));
         assert!(mappings_needed(usize::MAX) > u64::from(u32::MAX));
     }
 }
