@@ -23,6 +23,7 @@ pub(crate) struct Draft<'w> {
     pub(crate) threads: Option<Asked<u32>>,
     pub(crate) processes: Option<Asked<u32>>,
     pub(crate) body_early: Option<Asked<()>>,
+    pub(crate) ugreen_stacksize: Option<Asked<()>>,
 }
 
 /// A listener whose protocol may still depend on an option to come.
@@ -78,17 +79,19 @@ impl<'w> Draft<'w> {
             threads: None,
             processes: None,
             body_early: None,
+            ugreen_stacksize: None,
         }
     }
 
-    /// The settings, and what does not go together.
-    pub(crate) fn finish(mut self) -> (Settings, Vec<ConfigError>) {
+    /// The settings, what does not go together, and lines for the log about what has no effect.
+    pub(crate) fn finish(mut self) -> (Settings, Vec<ConfigError>, Vec<String>) {
         let mut errors = Vec::new();
         self.engine(&mut errors);
         self.processes(&mut errors);
         self.listeners(&mut errors);
         self.application(&mut errors);
-        (self.settings, errors)
+        let notices = self.without_effect();
+        (self.settings, errors, notices)
     }
 
     fn engine(&mut self, errors: &mut Vec<ConfigError>) {
@@ -152,6 +155,16 @@ impl<'w> Draft<'w> {
                 "remove it: the body is complete when the application starts",
             ));
         }
+    }
+
+    /// What was asked for, is right, and changes nothing, because what it belongs to was not asked for.
+    fn without_effect(&self) -> Vec<String> {
+        let stacks = self.settings.engine.suspend == SuspendEngine::UGreen;
+        self.ugreen_stacksize
+            .iter()
+            .filter(|_| !stacks)
+            .map(|asked| format!("{}: \"{}\" has no effect: it belongs to ugreen", asked.origin, asked.name))
+            .collect()
     }
 
     fn processes(&mut self, errors: &mut Vec<ConfigError>) {

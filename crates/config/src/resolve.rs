@@ -77,7 +77,8 @@ pub fn load(args: &[OsString], world: &dyn World) -> Result<Loaded, ConfigError>
     for entry in &entries {
         apply(entry, referenced.contains(&entry.name), &mut draft, &mut notices, &mut errors);
     }
-    let (mut settings, unfit) = draft.finish();
+    let (mut settings, unfit, without_effect) = draft.finish();
+    notices.extend(without_effect);
     settings.given = entries
         .iter()
         .map(|entry| {
@@ -132,6 +133,7 @@ fn text_without_settings(entries: &[Entry]) -> Result<Option<Action>, ConfigErro
             InformationKind::Version => {
                 return Ok(Some(Action::Version(format!("{}\n", env!("CARGO_PKG_VERSION")))));
             }
+            InformationKind::EnginesJson => return Ok(Some(Action::LoopList(engines::engines_json()))),
             InformationKind::LoopList => return Ok(Some(Action::LoopList(engines::loop_list()))),
             InformationKind::Get
             | InformationKind::Check
@@ -410,6 +412,42 @@ mod tests {
     }
 
     #[test]
+    fn stacks_are_given_in_pages_of_the_system() {
+        assert_eq!(settings("").ugreen_stack_bytes, 8 << 20);
+        let bytes = |world: &FakeWorld, pages: u32| {
+            let line = format!("{APP} --ugreen-stacksize {pages}");
+            with(world, &line).map(|loaded| loaded.settings.ugreen_stack_bytes)
+        };
+        let pages_of_4k = FakeWorld::default();
+        assert_eq!(bytes(&pages_of_4k, 128).unwrap(), 512 << 10);
+        assert_eq!(bytes(&pages_of_4k, 24).unwrap(), 96 << 10);
+        let error = bytes(&pages_of_4k, 23).unwrap_err().to_string();
+        assert!(error.contains("92 KiB is too small") && error.contains("write 24 or more"), "{error}");
+        assert!(bytes(&pages_of_4k, 262_145).is_err() && bytes(&pages_of_4k, 0).is_err());
+        // AT_PAGESZ in the auxiliary vector, between two other entries.
+        let words = [33_usize, 7, 6, 65_536, 0, 0];
+        let vector: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut pages_of_64k = FakeWorld::default();
+        pages_of_64k.files.insert("/proc/self/auxv".to_owned(), vector);
+        assert_eq!(bytes(&pages_of_64k, 2).unwrap(), 128 << 10);
+        assert!(bytes(&pages_of_64k, 1).unwrap_err().to_string().contains("write 2 or more"));
+    }
+
+    #[test]
+    fn a_stack_size_without_stacks_is_accepted_and_said() {
+        let loaded = with(&FakeWorld::default(), &format!("{APP} --async 2 --ugreen-stacksize 256")).unwrap();
+        assert_eq!(loaded.notices.len(), 1);
+        assert!(loaded.notices[0].contains("\"ugreen-stacksize\" has no effect"), "{:?}", loaded.notices);
+    }
+
+    #[test]
+    fn chunks_of_frames_that_are_kept() {
+        let chunks = |line: &str| settings(line).python.chunk_cache;
+        assert_eq!((chunks(""), chunks("--chunk-cache 0"), chunks("--chunk-cache 5000")), (256, 0, 5000));
+        assert!(refused("--chunk-cache -1").contains("whole number"));
+    }
+
+    #[test]
     fn threads_are_refused_with_what_to_write() {
         assert!(refused("--threads 4").contains("processes = N"));
         assert!(refused("--threads 4 --async 10").contains("exclude each other"));
@@ -500,6 +538,9 @@ mod tests {
         let text = |line: &str| with(&world, line).unwrap().action;
         assert!(matches!(text("--version"), Action::Version(version) if version.ends_with('\n')));
         assert!(matches!(text("--loop-list"), Action::LoopList(list) if list.contains("ugreen")));
+        assert!(
+            matches!(text("--engines-json"), Action::LoopList(json) if json.starts_with("[{\"loop\":\"native\""))
+        );
         assert!(matches!(text("--help"), Action::Help(help) if help.contains("--http-socket")));
         assert!(
             matches!(text("--help engines"), Action::Help(help) if help.contains("--async") && !help.contains("--chdir"))

@@ -38,6 +38,8 @@ pub struct Settings {
     pub engine: Engine,
     /// Cores per worker: requests that may be in progress at once. At least 1.
     pub cores: u32,
+    /// Address space of each uGreen stack (`--ugreen-stacksize`, in pages). Default 8 MiB, at least 96 KiB.
+    pub ugreen_stack_bytes: u64,
     /// Whether the worker is asynchronous: `--async N` with N >= 1, or a loop engine's shortcut.
     pub async_mode: bool,
 
@@ -120,7 +122,7 @@ impl Protocol {
 }
 
 /// What concerns the Python application.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PythonSettings {
     /// `pkg.mod` or `pkg.mod:callable` (`--module`).
     pub module: Option<String>,
@@ -139,6 +141,8 @@ pub struct PythonSettings {
     pub pyargv: Vec<String>,
     /// Modules (or files ending in `.py`) to import before the applications, in order.
     pub imports: Vec<String>,
+    /// Chunks of frames kept for the next green threads (`--chunk-cache`), 16 KiB each; 0 keeps none. Default 256.
+    pub chunk_cache: u32,
 }
 
 /// One `--mount`.
@@ -210,6 +214,7 @@ impl Default for Settings {
             tcp_nodelay: true,
             engine: Engine { loop_engine: LoopEngine::Native, suspend: SuspendEngine::None },
             cores: 1,
+            ugreen_stack_bytes: 8 << 20,
             async_mode: false,
             processes: 1,
             master: true,
@@ -223,6 +228,22 @@ impl Default for Settings {
             log: LogSettings::default(),
             pidfile: None,
             vacuum: true,
+        }
+    }
+}
+
+impl Default for PythonSettings {
+    fn default() -> Self {
+        Self {
+            module: None,
+            wsgi_file: None,
+            callable: None,
+            mounts: Vec::new(),
+            pythonpath: Vec::new(),
+            virtualenv: None,
+            pyargv: Vec::new(),
+            imports: Vec::new(),
+            chunk_cache: 256,
         }
     }
 }

@@ -159,6 +159,19 @@ fn accounts(world: &dyn World, file: &str) -> Vec<(String, u32)> {
         .collect()
 }
 
+/// Bytes in a page of memory, from the vector of facts that the kernel gives each program; 4096 where it cannot be read.
+pub(crate) fn page_bytes(world: &dyn World) -> u64 {
+    /// `AT_PAGESZ` of getauxval(3).
+    const PAGE_SIZE: usize = 6;
+    const WORD: usize = size_of::<usize>();
+    let vector = world.read("/proc/self/auxv").unwrap_or_default();
+    let words: Vec<usize> =
+        vector.as_chunks::<WORD>().0.iter().map(|bytes| usize::from_ne_bytes(*bytes)).collect();
+    let pairs = words.as_chunks::<2>().0;
+    let found = pairs.iter().find(|[kind, value]| *kind == PAGE_SIZE && value.is_power_of_two());
+    found.and_then(|[_, value]| u64::try_from(*value).ok()).unwrap_or(4096)
+}
+
 /// Paths that match a shell pattern (`*`, `?`, `[a-z]`), sorted. A name that begins with a dot is only matched
 /// by a pattern that does.
 pub(crate) fn glob(world: &dyn World, pattern: &str) -> Vec<String> {
@@ -385,6 +398,13 @@ mod tests {
         assert_eq!(glob(&world, "/etc/sites/*.ini"), ["/etc/sites/a.ini", "/etc/sites/b.ini"]);
         assert_eq!(glob(&world, "/etc/*/c.ini"), ["/etc/other/c.ini"]);
         assert!(glob(&world, "/none/*").is_empty());
+    }
+
+    #[test]
+    fn the_kernel_says_how_large_a_page_is() {
+        assert_eq!(page_bytes(&FakeWorld::default()), 4096);
+        assert_eq!(page_bytes(&FakeWorld::default().file("/proc/self/auxv", "short")), 4096);
+        assert!(page_bytes(&RealWorld).is_power_of_two() && RealWorld.read("/proc/self/auxv").is_ok());
     }
 
     #[test]

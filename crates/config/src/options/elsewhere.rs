@@ -509,8 +509,6 @@ pub(crate) const GROUPS: &[Elsewhere] = &[
             "gevent-early-monkey-patch",
             "gevent-late-monkey-patch",
             "gevent-wait-for-hub",
-            "ugreen-stacksize",
-            "ugreen-stack-size",
             "greenlet-*",
             "uvloop",
             "libuv",

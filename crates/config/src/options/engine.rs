@@ -5,9 +5,18 @@ use super::{Arg, Category, Given, OptionDef};
 use crate::draft::{Asked, Draft};
 use crate::engines::{LoopEngine, SuspendEngine};
 use crate::values::{self, Parsed, Refusal};
+use crate::world;
 
 /// More cores than this in one worker can only be a mistake: each one holds a request.
 const CORES_MAX: u32 = 1_000_000;
+
+/// With 64 KiB CPython's parser refuses every import as too deep; with this much it works.
+const STACK_BYTES_MIN: u64 = 96 << 10;
+/// More than this can only be a mistake: the address space has room for 128,000 such stacks.
+const STACK_BYTES_MAX: u64 = 1 << 30;
+
+/// 16 GiB of chunks.
+const CHUNKS_MAX: u32 = 1_000_000;
 
 const N: Arg = Arg::Required("N");
 
@@ -23,9 +32,16 @@ const OPTIONS: &[OptionDef] = &[
         .details("Without a suspend engine the iterable of a response is the coroutine: each yield hands the worker to somebody else. 1 is legal, 0 switches it off."),
     OptionDef::set("loop", Arg::Required("NAME"), loop_engine, "choose the loop engine by name").default_value("native"),
     OptionDef::switch("ugreen", |draft, on, given| suspend(draft, on, given, SuspendEngine::UGreen), "suspend engine: stacks of greenloom's own"),
+    OptionDef::set("ugreen-stacksize", Arg::Required("PAGES"), ugreen_stacksize, "address space of each uGreen stack")
+        .aliases(&["ugreen-stack-size"])
+        .default_value("2048")
+        .details("In the system's pages, mostly of 4096 bytes: 8 MiB, as much as a thread has. Only what is touched takes memory, so a smaller stack saves none; with less, before Python 3.14, an endless recursion that a thread survives as RecursionError may end the worker."),
     OptionDef::switch("greenlet", |draft, on, given| suspend(draft, on, given, SuspendEngine::Greenlet), "suspend engine: greenlets (Python)"),
     OptionDef::switch("stackless", |draft, on, given| suspend(draft, on, given, SuspendEngine::Stackless), "suspend engine: tasklets (Stackless Python)"),
     OptionDef::switch("fiber", |draft, on, given| suspend(draft, on, given, SuspendEngine::Fiber), "suspend engine: fibers (Ruby)"),
+    OptionDef::set("chunk-cache", N, chunk_cache, "16 KiB chunks of Python frames kept for the next requests")
+        .default_value("256")
+        .details("From Python 3.11 on each green thread has its frames in such a chunk; a kept one saves each request two calls of the kernel. 0 keeps none."),
     OptionDef::set("gevent", N, gevent, "N cores on gevent's loop"),
     OptionDef::set("asyncio", N, asyncio, "N cores on asyncio's loop"),
     OptionDef::set("tornado", N, tornado, "N cores on Tornado's loop"),
@@ -79,6 +95,29 @@ fn tornado(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
 
 fn coroae(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
     shortcut(draft, given, LoopEngine::CoroAnyEvent)
+}
+
+fn ugreen_stacksize(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
+    let page = world::page_bytes(draft.world);
+    let pages = values::count(given.value, 1, STACK_BYTES_MAX / page)?;
+    let bytes = pages * page;
+    if bytes < STACK_BYTES_MIN {
+        return Err(Refusal::new(
+            format!("a stack of {} KiB is too small for Python to import a module", bytes >> 10),
+            format!(
+                "write {} or more (pages of {page} bytes), or remove it for 8 MiB",
+                STACK_BYTES_MIN.div_ceil(page)
+            ),
+        ));
+    }
+    draft.settings.ugreen_stack_bytes = bytes;
+    draft.ugreen_stacksize = Some(Asked::new((), given));
+    Ok(())
+}
+
+fn chunk_cache(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
+    draft.settings.python.chunk_cache = values::count32(given.value, 0, CHUNKS_MAX)?;
+    Ok(())
 }
 
 fn threads(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {

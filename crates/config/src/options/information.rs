@@ -17,6 +17,8 @@ pub(crate) enum InformationKind {
     ShowConfig,
     /// The table of engines.
     LoopList,
+    /// The table of engines, for programs.
+    EnginesJson,
     /// One value.
     Get,
 }
@@ -68,6 +70,7 @@ const OPTIONS: &[OptionDef] = &[
         "which engines go together, and which are there",
     )
     .aliases(&["loops-list"]),
+    information("engines-json", Arg::Flag, InformationKind::EnginesJson, "the same as JSON, for programs"),
     information(
         "get",
         Arg::Required("NAME"),
