@@ -8,6 +8,7 @@
 //! | `api/` | the `uwsgi` module |
 //! | `load.rs` | loading applications |
 //! | `application.rs` | what the process tree asks of a language |
+//! | `chunk_cache.rs` | what makes a new greenlet cheap: kept chunks of the data stack |
 //!
 //! Two rules hold everywhere: nothing of the worker is borrowed while Python code can run, and the thread stays
 //! attached to the interpreter except around the blocking wait (`driver/drive.rs`).
@@ -15,6 +16,7 @@
 
 mod api;
 mod application;
+mod chunk_cache;
 mod driver;
 mod engine;
 mod load;
@@ -33,12 +35,18 @@ fn main(args: Vec<OsString>, launch: Vec<OsString>) -> i32 {
     application::main(&args, launch)
 }
 
+/// `chunk_cache_stats()`: see [`chunk_cache::stats`]; for tests and measurements.
+#[pyfunction]
+fn chunk_cache_stats() -> (u64, u64, u64, u64, u64) {
+    chunk_cache::stats()
+}
+
 #[pymodule]
 mod _greenloom {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::main;
+    use super::{chunk_cache_stats, main};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
