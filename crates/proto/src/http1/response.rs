@@ -270,7 +270,7 @@ pub fn chunk_header(out: &mut Vec<u8>, len: usize) {
 }
 
 /// Appends a complete answer of the server itself: plain text, the reason phrase as body (none for HEAD).
-/// A status that ends no exchange (1xx) or has no body (204, 304) becomes 500.
+/// A status that ends no exchange (1xx) or has no body (204, 304) becomes 500. Returns the length of the body.
 pub fn error_page(
     out: &mut Vec<u8>,
     version: Version,
@@ -279,7 +279,7 @@ pub fn error_page(
     keep_alive: bool,
     cgi: bool,
     date: &[u8],
-) {
+) -> u64 {
     let status = if matches!(status, 200..=203 | 205..=303 | 305..=999) { status } else { 500 };
     let mut digits = [b'0'; 3];
     for (place, divisor) in digits.iter_mut().zip([100, 10, 1]) {
@@ -291,9 +291,11 @@ pub fn error_page(
     let mut head = open(out, exchange, status, &digits, page);
     head.push(b"Content-Type", b"text/plain");
     let framed = head.end(Some(page.len() as u64), date);
-    if framed.body != BodyMode::None {
-        out.extend_from_slice(page);
+    if framed.body == BodyMode::None {
+        return 0;
     }
+    out.extend_from_slice(page);
+    page.len() as u64
 }
 
 /// Why a head is refused; the application is at fault.
