@@ -455,6 +455,29 @@ mod tests {
     }
 
     #[test]
+    fn deadlines_by_prefix() {
+        let timeouts = |line: &str| settings(line).limits.request_timeouts;
+        assert_eq!(timeouts(""), []);
+        assert_eq!(timeouts("--request-timeout 30"), [(String::new(), 30_000)]);
+        assert_eq!(
+            timeouts("--request-timeout /=0.5 --request-timeout /events/=0 --request-timeout /a=b=250ms"),
+            [(String::new(), 500), ("/events".to_owned(), 0), ("/a=b".to_owned(), 250)]
+        );
+        for (line, reason) in [
+            ("--request-timeout soon", "not a time"),
+            ("--request-timeout /events", "not a time"),
+            ("--request-timeout /events=", "not a time"),
+            ("--request-timeout events=5", "not a path prefix"),
+            ("--request-timeout =5", "not a path prefix"),
+            ("--request-timeout 5 --request-timeout /=6", "a deadline already"),
+            ("--request-timeout /a=5 --request-timeout /a/=5", "a deadline already"),
+        ] {
+            let error = refused(line);
+            assert!(error.contains(reason) && error.contains("request-timeout"), "{line}: {error}");
+        }
+    }
+
+    #[test]
     fn what_does_not_go_together() {
         assert!(refused("--processes 2 --master=false").contains("without a master"));
         assert!(refused("--body-early /up --async 5").contains("suspend or loop engine"));

@@ -179,6 +179,9 @@ pub struct Limits {
     pub keep_alive_ms: u64,
     /// How long a write may stand still before the client is given up (`--socket-timeout`). Default 30 s.
     pub socket_timeout_ms: u64,
+    /// How long a request may have its core, by path prefix as in [`Mount::prefix`] (`--request-timeout`); 0 is no
+    /// deadline, and neither has a path without a prefix here. Each prefix at most once. Default empty.
+    pub request_timeouts: Vec<(String, u64)>,
     /// Output held for one connection before its producer must wait (`--output-buffer`). Default 64 KiB.
     pub high_water_bytes: u64,
     /// Whether yields without a pending wait may be sent together. Default on.
@@ -260,6 +263,7 @@ impl Default for Limits {
             body_min_rate: 500,
             keep_alive_ms: 75_000,
             socket_timeout_ms: 30_000,
+            request_timeouts: Vec::new(),
             high_water_bytes: 64 << 10,
             coalesce: true,
             body_early: Vec::new(),

@@ -63,8 +63,8 @@ pub(crate) fn names() -> impl Iterator<Item = (&'static str, &'static Elsewhere)
 /// All groups.
 pub(crate) const GROUPS: &[Elsewhere] = &[
     group(
-        "deadlines of requests are not in this version",
-        "remove it, and let the server in front give up slow requests (nginx: uwsgi_read_timeout)",
+        "a watchdog over blocked workers is not in this version",
+        "remove it; request-timeout = SECONDS ends requests that wait or yield, and the server in front can give up the others (nginx: uwsgi_read_timeout)",
         &[
             "harakiri",
             "harakiri-verbose",
@@ -75,7 +75,6 @@ pub(crate) const GROUPS: &[Elsewhere] = &[
             "no-harakiri-arh",
             "no-harakiri-after-req-hook",
             "http-harakiri",
-            "request-timeout",
         ],
     )
     .letters(&['t']),

@@ -41,6 +41,9 @@ const OPTIONS: &[OptionDef] = &[
     OptionDef::set("socket-timeout", TIME, socket_timeout, "a write that stands still this long is given up")
         .short('z')
         .default_value("30"),
+    OptionDef::set("request-timeout", Arg::Required("[/PREFIX=]TIME"), request_timeout, "end a request that takes longer")
+        .repeatable()
+        .details("The time begins when the application starts, not when the client connects. The request is ended where it waits or yields, with 504 if nothing has been sent; others notice nothing. The longest prefix counts, a prefix ends at a slash, and 0 is no deadline. By default there is none."),
     OptionDef::set("output-buffer", SIZE, output_buffer, "output held for a slow client before the core waits")
         .default_value("64k"),
     OptionDef::switch("coalesce", |draft, on, _| draft.settings.limits.coalesce = on, "send yields together while nobody else can run")
@@ -112,6 +115,27 @@ fn http_keepalive(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
 
 fn socket_timeout(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
     draft.settings.limits.socket_timeout_ms = positive(given)?;
+    Ok(())
+}
+
+fn request_timeout(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
+    let (prefix, time) = match given.value.rsplit_once('=') {
+        Some((prefix, time)) => (prefix.trim(), time.trim()),
+        None => ("/", given.value),
+    };
+    if !prefix.starts_with('/') {
+        return Err(Refusal::new("not a path prefix", "write /prefix=TIME, or TIME alone for every path"));
+    }
+    let prefix = prefix.trim_end_matches('/');
+    let millis = values::millis(time)?;
+    let timeouts = &mut draft.settings.limits.request_timeouts;
+    if timeouts.iter().any(|(other, _)| other == prefix) {
+        return Err(Refusal::new(
+            "this prefix has a deadline already",
+            "write one TIME for every path, and one for each prefix that differs",
+        ));
+    }
+    timeouts.push((prefix.to_owned(), millis));
     Ok(())
 }
 
