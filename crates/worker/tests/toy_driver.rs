@@ -1,110 +1,24 @@
-//! A second driver, in fifty lines, in a foreign `poll(2)` loop: proves that the worker is a leaf, and tries the
-//! worker's promises with real sockets but no language.
+//! A second driver, in a foreign `poll(2)` loop: proves that the worker is a leaf, and tries the worker's promises with
+//! real sockets but no language. What ends a request before its time is in `cancelling.rs`.
+
+#[cfg(test)]
+mod toy;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-    use std::io::{Read as _, Write as _};
-    use std::net::{TcpListener, TcpStream};
+    use std::cell::Cell;
+    use std::io::Write as _;
+    use std::net::TcpListener;
     use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
     use std::os::unix::net::UnixStream;
     use std::time::{Duration, Instant};
 
     use greenloom_worker::config::{Protocol, Settings};
     use greenloom_worker::{
-        Action, Alone, CoreId, Interest, Leave, Listen, Wakeup, Worker, WorkerOptions, Written, Yielded,
+        Alone, CoreId, Interest, Leave, Listen, Wakeup, Worker, WorkerOptions, Written, Yielded,
     };
 
-    // ---- the driver -------------------------------------------------------------------------------------------
-
-    /// An application: called when its request starts and whenever it is resumed, until it says it has ended.
-    type App = fn(&mut Worker, CoreId, u32, Option<Wakeup>) -> Step;
-
-    enum Step {
-        Suspended,
-        Done,
-    }
-
-    fn drive(worker: &mut Worker, app: App, until: &mut dyn FnMut(&mut Worker) -> bool) -> Option<Leave> {
-        let mut steps: HashMap<CoreId, u32> = HashMap::new();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        worker.embed().unwrap();
-        while !until(worker) {
-            assert!(Instant::now() < deadline, "nothing happened for too long");
-            worker.turn().unwrap();
-            while let Some(action) = worker.next_action() {
-                let (core, why) = match action {
-                    Action::Start(core) => (core, None),
-                    Action::Resume(core, why) => (core, Some(why)),
-                    Action::Leave(leave) => return Some(leave),
-                };
-                let step = *steps.entry(core).and_modify(|n| *n += 1).or_insert(0);
-                if let Step::Done = app(worker, core, step, why) {
-                    steps.remove(&core);
-                    worker.finish(core);
-                }
-            }
-            poll_one(worker, 50);
-        }
-        None
-    }
-
-    fn poll_one(worker: &Worker, ms: i64) {
-        let fd = worker.poll_fd();
-        let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::IN)];
-        let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: ms * 1_000_000 };
-        rustix::event::poll(&mut fds, Some(&timeout)).unwrap();
-    }
-
-    // ---- helpers ----------------------------------------------------------------------------------------------
-
-    fn worker(change: impl FnOnce(&mut WorkerOptions)) -> (Worker, std::net::SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut options = WorkerOptions::from_settings(&Settings::default());
-        options.cores = 4;
-        options.log_requests = false;
-        change(&mut options);
-        let listen = Listen { fd: OwnedFd::from(listener), protocol: Protocol::Http };
-        (Worker::new(options, vec![listen], None, Box::new(Alone::default())).unwrap(), address)
-    }
-
-    fn hello(worker: &mut Worker, core: CoreId, _: u32, _: Option<Wakeup>) -> Step {
-        let body = [b"hello ", worker.request(core).path()].concat();
-        worker
-            .respond(core, b"200 OK", Some(body.len() as u64), |head| {
-                head.field(b"Content-Type", b"text/plain")
-            })
-            .unwrap();
-        assert_eq!(worker.write(core, &body), Written::Taken(body.len()));
-        Step::Done
-    }
-
-    fn connect(address: std::net::SocketAddr) -> TcpStream {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nonblocking(true).unwrap();
-        stream
-    }
-
-    /// What has arrived so far.
-    fn received(stream: &mut TcpStream, into: &mut Vec<u8>) -> bool {
-        let mut piece = vec![0; 65536];
-        loop {
-            match stream.read(&mut piece) {
-                Ok(0) => return true,
-                Ok(n) => into.extend_from_slice(&piece[..n]),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
-                Err(_) => return true,
-            }
-        }
-    }
-
-    fn count(haystack: &[u8], needle: &[u8]) -> usize {
-        haystack.windows(needle.len()).filter(|window| *window == needle).count()
-    }
-
-    // ---- tests ------------------------------------------------------------------------------------------------
+    use crate::toy::{Step, connect, count, drive, hello, received, worker};
 
     #[test]
     fn pipelined_and_split_requests_on_one_connection() {
@@ -321,7 +235,7 @@ mod tests {
 
     #[test]
     fn no_sleep_ends_early() {
-        thread_local! { static BEGAN: std::cell::Cell<Option<Instant>> = const { std::cell::Cell::new(None) }; }
+        thread_local! { static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) }; }
         fn naps(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
             if let Some(began) = BEGAN.get() {
                 assert!(began.elapsed() >= Duration::from_millis(3), "{:?}", began.elapsed());
