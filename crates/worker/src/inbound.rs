@@ -299,7 +299,10 @@ impl Worker {
             connection.deadline_ms = None;
         }
         self.instance.set_busy(self.cores.busy());
-        self.pending.push_back(Action::Start(core));
+        if !self.options.request_timeouts.is_empty() {
+            self.begin_deadline(core);
+        }
+        self.decide(core, Action::Start(core));
     }
 
     /// Keeps a request value for the next request.

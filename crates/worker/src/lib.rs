@@ -13,6 +13,20 @@
 //! | 7. log, free the core | `outbound.rs`, `request_log.rs` |
 //! | 8. keep the connection alive, or close it | `outbound.rs`, `inbound.rs` |
 //!
+//! # A request that must end before its time
+//!
+//! Its client has gone, its deadline is over, or the worker leaves: then it is *cancelled* ([`Cancel`]; the first reason
+//! stays). A core that is suspended is resumed with [`Wakeup::Cancelled`], which the driver makes an exception at the
+//! place where the coroutine was suspended; one that runs finds out when it suspends. From then on the client gets
+//! nothing more of the application. A coroutine that suspends again is told again, behind everybody who waits for a turn;
+//! after eight times it gets [`Action::Abandon`]: the driver forgets the coroutine, and the core is free for others.
+//!
+//! # Who resumes whom
+//!
+//! An application may switch between its coroutines itself. So a core that is suspended in the worker's eyes may run, and
+//! call; whatever had been decided for it is dropped as soon as it suspends anew or ends. The other way round, a coroutine
+//! may give control back without suspending: the driver says so ([`Worker::away`]).
+//!
 //! # The worker is a leaf
 //!
 //! A driver (one per language) owns the interpreter and the engine. It calls
@@ -31,6 +45,7 @@ mod body;
 mod connection;
 mod cores;
 mod flusher;
+mod in_flight;
 mod inbound;
 mod options;
 mod outbound;
@@ -51,6 +66,7 @@ pub use greenloom_proto as proto;
 pub use greenloom_reactor::{Batch, Wake};
 pub use greenloom_sys::clock;
 pub use greenloom_sys::net::Peer;
+pub use in_flight::{Doing, InFlight};
 pub use options::WorkerOptions;
 pub use outbound::{Failure, Written};
 pub use request::{Request, Source};
@@ -64,6 +80,9 @@ pub enum Action {
     Start(CoreId),
     /// The coroutine of this core goes on, for this reason.
     Resume(CoreId, Wakeup),
+    /// The coroutine of this core was told to end again and again, and has suspended every time: forget it where it
+    /// stands, without running any of its code, and call [`Worker::fail`].
+    Abandon(CoreId),
     /// The worker is to end: with nothing left to do, or by order.
     Leave(Leave),
 }
@@ -86,8 +105,21 @@ pub enum Wakeup {
 pub enum Cancel {
     /// Its client has left, or has not read for too long.
     ClientGone,
+    /// It has had its core for longer than `--request-timeout` lets it.
+    Deadline,
     /// The worker leaves.
     Stop,
+}
+
+/// As applications and readers of the log see it.
+impl std::fmt::Display for Cancel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ClientGone => "client gone",
+            Self::Deadline => "deadline",
+            Self::Stop => "stop",
+        })
+    }
 }
 
 /// Why a worker leaves.

@@ -26,6 +26,9 @@ pub struct WorkerOptions {
     pub keep_alive_ms: u64,
     /// Longest time without progress of a write.
     pub write_stall_ms: u64,
+    /// How long a request may have its core, by path prefix (empty: every path; otherwise it ends at a slash or the
+    /// path's end). The longest prefix counts; 0 is no deadline.
+    pub request_timeouts: Vec<(String, u64)>,
     /// Output held for one connection before its core has to wait.
     pub high_water: usize,
     /// Whether yields may be sent together (see `flusher.rs`).
@@ -55,6 +58,7 @@ impl WorkerOptions {
             body_min_rate: limits.body_min_rate,
             keep_alive_ms: limits.keep_alive_ms,
             write_stall_ms: limits.socket_timeout_ms,
+            request_timeouts: limits.request_timeouts.clone(),
             high_water: usize::try_from(limits.high_water_bytes).unwrap_or(usize::MAX).max(4096),
             coalesce: limits.coalesce,
             so_keepalive: settings.so_keepalive,

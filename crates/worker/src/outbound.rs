@@ -10,10 +10,11 @@ use greenloom_sys::{clock, net};
 
 use crate::connection::output::Drained;
 use crate::connection::{After, State};
+use crate::cores::table::State as CoreState;
 use crate::request_log::{Record, append_line};
 use crate::slots::Key;
 use crate::worker::Worker;
-use crate::{CoreId, Request};
+use crate::{Cancel, CoreId, Request};
 
 /// Parts of a body up to this size are copied behind the head and leave with it; larger ones are sent from where they
 /// lie.
@@ -26,14 +27,14 @@ const PIECES: usize = 4;
 pub enum Written {
     /// So many were taken. Fewer than given: the client reads slowly; stall until [`crate::Wakeup::Drained`].
     Taken(usize),
-    /// The client is gone; nothing that is written will reach it.
+    /// The client is gone, or the request is cancelled; nothing that is written will reach the client.
     Gone,
 }
 
 /// What is wrong with a response that ends early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing was sent: the client got an error page.
+    /// Nothing was sent: the client got an error page (504 when the request's time was over, 503 when the worker leaves).
     Answered,
     /// Part of it was sent: the connection was cut so that the client can see that it is not complete.
     Cut,
@@ -95,7 +96,7 @@ impl Worker {
 
     /// Writes the response head. `status` is `200 OK` or `200`; `fields` adds the fields and must not call back;
     /// `known_length`: the length of the whole body, if known. On error nothing is written and the head may be tried
-    /// again.
+    /// again. A cancelled request has no head of the application any more: then nothing happens.
     pub fn respond(
         &mut self,
         core: CoreId,
@@ -103,6 +104,9 @@ impl Worker {
         known_length: Option<u64>,
         fields: impl FnOnce(&mut HeadWriter<'_>) -> Result<(), ResponseError>,
     ) -> Result<(), ResponseError> {
+        if self.cores[core].cancelled.is_some() {
+            return Ok(());
+        }
         self.own_scratch(core);
         let date = self.date();
         let mut exchange = self.cores[core].request.exchange;
@@ -126,6 +130,9 @@ impl Worker {
 
     /// Writes body bytes. Small parts wait in memory until the core suspends, ends or is flushed.
     pub fn write(&mut self, core: CoreId, bytes: &[u8]) -> Written {
+        if self.cores[core].cancelled.is_some() {
+            return Written::Gone;
+        }
         let Some(key) = self.cores[core].connection else {
             // An application that has disconnected may go on; what it yields goes nowhere.
             return if self.cores[core].detached { Written::Taken(bytes.len()) } else { Written::Gone };
@@ -190,7 +197,7 @@ impl Worker {
     /// to a spool file. Everything leaves at once.
     pub fn write_through(&mut self, core: CoreId, bytes: &[u8]) -> io::Result<Written> {
         let mut written = 0;
-        if self.cores[core].detached {
+        if self.cores[core].detached || self.cores[core].cancelled.is_some() {
             return Ok(Written::Gone);
         }
         while written < bytes.len() {
@@ -234,6 +241,9 @@ impl Worker {
     /// Sends bytes as they are, past head and framing: from then on the application answers for what the client
     /// sees, and the end of the connection ends the response.
     pub fn write_raw(&mut self, core: CoreId, bytes: &[u8]) -> io::Result<Written> {
+        if self.cores[core].cancelled.is_some() {
+            return Ok(Written::Gone);
+        }
         let response = &mut self.cores[core].response;
         response.begun = true;
         response.body = BodyMode::UntilClose;
@@ -272,7 +282,8 @@ impl Worker {
 
     /// Ends the response and the connection of a core, which goes on without a client.
     pub fn disconnect(&mut self, core: CoreId) {
-        if self.cores[core].response.begun && self.cores[core].response.body == BodyMode::Chunked {
+        let slot = &self.cores[core];
+        if slot.response.begun && slot.response.body == BodyMode::Chunked && slot.cancelled.is_none() {
             self.own_scratch(core);
             self.scratch.extend_from_slice(LAST_CHUNK);
         }
@@ -434,7 +445,11 @@ impl Worker {
 
     /// The response is complete: sends the rest, logs, frees the core.
     pub fn finish(&mut self, core: CoreId) {
-        if !self.cores[core].response.begun || self.cores[core].detached {
+        let slot = &self.cores[core];
+        // What a cancelled application has made since is missing; a body that was whole before stays so.
+        let breaks_off =
+            slot.cancelled.is_some() && !matches!(slot.response.body, BodyMode::None | BodyMode::Length(0));
+        if !slot.response.begun || slot.detached || breaks_off {
             self.fail(core);
             return;
         }
@@ -447,6 +462,9 @@ impl Worker {
     /// Writes the end of the response body: nothing of it comes any more. Part of [`Self::finish`]; to be called
     /// earlier, and flushed, when the application does something between its last byte and its end.
     pub fn complete(&mut self, core: CoreId) {
+        if self.cores[core].cancelled.is_some() {
+            return; // It may be anything but complete.
+        }
         match self.cores[core].response.body {
             BodyMode::Chunked => {
                 self.own_scratch(core);
@@ -467,6 +485,7 @@ impl Worker {
     /// The request has failed: an error page if nothing has been sent, else the connection is cut.
     pub fn fail(&mut self, core: CoreId) -> Failure {
         let mut failure = Failure::Gone;
+        let cancelled = self.cores[core].cancelled;
         let begun = self.cores[core].response.begun;
         // A head that is still in our hands can be taken back.
         let unsent = begun
@@ -484,20 +503,24 @@ impl Worker {
             let date = self.date();
             let exchange = self.cores[core].request.exchange;
             let before = self.scratch.len();
-            let keep_alive = exchange.keep_alive && !self.draining;
-            error_page(
+            let keep_alive = exchange.keep_alive && !self.draining && cancelled != Some(Cancel::Stop);
+            let status = match cancelled {
+                Some(Cancel::Deadline) => 504,
+                Some(Cancel::Stop) => 503,
+                Some(Cancel::ClientGone) | None => 500,
+            };
+            let body = error_page(
                 &mut self.scratch,
                 exchange.version,
-                500,
+                status,
                 exchange.is_head,
                 keep_alive,
                 exchange.cgi,
                 &date,
             );
             let page = (self.scratch.len() - before) as u64;
-            let body = if exchange.is_head { 0 } else { 21 };
             let response = &mut self.cores[core].response;
-            response.status = 500;
+            response.status = status;
             response.body_bytes = body;
             response.header_bytes = page - body;
             response.field_count = if exchange.cgi { 2 } else { 3 };
@@ -514,6 +537,10 @@ impl Worker {
         // The application may have run for long since the clock was last looked at.
         self.reactor.refresh_now();
         self.drop_waits(core);
+        if self.cores[core].state == CoreState::Queued {
+            // The application has gone on with it by itself.
+            self.schedule.remove(core);
+        }
         self.write_request_line(core);
         if let Some(key) = self.cores[core].connection {
             self.after_response(key, after);
@@ -604,6 +631,8 @@ impl Worker {
                 switches: slot.switches,
                 core: core.0,
                 via_sendfile: false,
+                cancelled: slot.cancelled,
+                abandoned: slot.abandoned,
             },
         );
         self.log_buffer().extend_from_slice(&line);

@@ -5,12 +5,17 @@
 //!     => generated 5 bytes in 12 msecs (HTTP/1.1 200) 1 headers in 45 bytes (1 switches on core 0)
 //! ```
 //!
-//! (One line; broken here.) Unlike uWSGI's, no line can be forged or broken by what a client sends: every byte
+//! (One line; broken here.) A request that was ended before its time has the reason behind it: ` [cancelled: client gone]`,
+//! ` [cancelled: deadline]` or ` [cancelled: stop]`, and ` [abandoned]` if its coroutine would not end. Unlike uWSGI's, no line can be forged or broken by what a client sends: every byte
 //! that could is written as `\xNN`, the backslash too, so that the bytes sent can be told from the line alone;
 //! and what is cut ends in `\...`, which no client can produce. Whether a line is written, and where to, is
 //! decided elsewhere; this file only formats, without allocation beyond the caller's buffer.
 
+use std::io::Write as _;
+
 use greenloom_proto::text::push_decimal;
+
+use crate::Cancel;
 
 /// Most bytes of each text in a line, escapes counted. With all numbers at their longest, and the fixed text, a
 /// line stays below 4096 bytes: what a pipe takes in one piece (`PIPE_BUF`), and uWSGI's bound.
@@ -66,6 +71,10 @@ pub(crate) struct Record<'a> {
     pub(crate) core: u32,
     /// The body went out by `sendfile`.
     pub(crate) via_sendfile: bool,
+    /// Why the request was ended before its time.
+    pub(crate) cancelled: Option<Cancel>,
+    /// Its coroutine would not end and was given up.
+    pub(crate) abandoned: bool,
 }
 
 /// Appends the line of `record` to `out`, its line end included.
@@ -113,7 +122,15 @@ pub(crate) fn append_line(out: &mut Vec<u8>, record: &Record<'_>) {
     push_decimal(out, record.switches);
     out.extend_from_slice(b" switches on core ");
     push_decimal(out, u64::from(record.core));
-    out.extend_from_slice(b")\n");
+    out.push(b')');
+    if let Some(why) = record.cancelled {
+        // Writing into memory cannot fail.
+        let _ = write!(out, " [cancelled: {why}]");
+    }
+    if record.abandoned {
+        out.extend_from_slice(b" [abandoned]");
+    }
+    out.push(b'\n');
 }
 
 fn push_signed(out: &mut Vec<u8>, number: i64) {
@@ -183,6 +200,8 @@ mod tests {
         switches: 1,
         core: 0,
         via_sendfile: false,
+        cancelled: None,
+        abandoned: false,
     };
 
     fn line(record: &Record<'_>) -> String {
@@ -205,6 +224,19 @@ mod tests {
     fn sendfile_is_named_behind_the_unit() {
         let text = line(&Record { via_sendfile: true, ..SAMPLE });
         assert!(text.contains(" in 12 msecs via sendfile() (HTTP/1.1 200) "), "{text}");
+    }
+
+    #[test]
+    fn what_ended_before_its_time_says_why() {
+        for (why, text) in
+            [(Cancel::ClientGone, "client gone"), (Cancel::Deadline, "deadline"), (Cancel::Stop, "stop")]
+        {
+            let record = Record { cancelled: Some(why), ..SAMPLE };
+            let end = format!(" (1 switches on core 0) [cancelled: {text}]");
+            assert!(line(&record).ends_with(&format!("{end}\n")), "{}", line(&record));
+            let record = Record { abandoned: true, ..record };
+            assert!(line(&record).ends_with(&format!("{end} [abandoned]\n")), "{}", line(&record));
+        }
     }
 
     #[test]
@@ -276,6 +308,8 @@ mod tests {
                 switches: u64::MAX,
                 core: u32::MAX,
                 via_sendfile: true,
+                cancelled: Some(Cancel::ClientGone),
+                abandoned: true,
             };
             let length = line(&record).len();
             assert!(length < LINE_BYTES, "{length}");

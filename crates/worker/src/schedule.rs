@@ -46,6 +46,13 @@ impl Schedule {
         }
     }
 
+    /// Takes out the first core for which `wanted` holds, wherever it stands.
+    pub(crate) fn take_first(&mut self, wanted: impl Fn(CoreId) -> bool) -> Option<CoreId> {
+        let core = self.queue.iter().copied().find(|&core| wanted(core))?;
+        self.remove(core);
+        Some(core)
+    }
+
     /// Whether nobody waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -95,5 +102,16 @@ mod tests {
         assert_eq!(schedule.next_of_round(), Some(CoreId(2)));
         assert_eq!(schedule.next_of_round(), Some(CoreId(3)));
         assert_eq!(schedule.next_of_round(), None, "4 came after the round began");
+    }
+
+    #[test]
+    fn the_first_that_is_wanted_is_taken_out() {
+        let mut schedule = Schedule::default();
+        for core in ids(&[1, 2, 3, 4]) {
+            schedule.push(core);
+        }
+        assert_eq!(schedule.take_first(|core| core.0 % 2 == 0), Some(CoreId(2)));
+        assert_eq!(schedule.take_first(|core| core.0 == 2), None);
+        assert_eq!(run_round(&mut schedule, false), ids(&[1, 3, 4]));
     }
 }

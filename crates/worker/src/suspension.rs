@@ -1,4 +1,7 @@
-//! Suspending and resuming: waits, yields, back-pressure, cancellation.
+//! Suspending and resuming: waits, yields, back-pressure; deadlines of requests, and cancellation.
+//!
+//! A core that is suspended here may run all the same, when the application has switched to its coroutine by itself. So
+//! every call works in every state, and what a suspension leaves behind is cleared by the next one.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -6,9 +9,9 @@ use std::os::fd::RawFd;
 use greenloom_sys::clock;
 
 use crate::connection::State as ConnectionState;
-use crate::cores::table::State;
+use crate::cores::table::{NEVER_MS, State};
 use crate::cores::watch::Waiter;
-use crate::worker::{Worker, kind};
+use crate::worker::{Worker, kind, timer_key};
 use crate::{Action, Cancel, CoreId, Interest, Wakeup};
 
 /// How long a core whose yields are coalesced may go on before others get a look, and how many bytes it may gather.
@@ -16,6 +19,9 @@ const SLICE_NS: u64 = 100_000;
 const SLICE_BYTES: usize = 16 * 1024;
 
 const NS_PER_MS: u64 = 1_000_000;
+
+/// How often a coroutine is told to end before it is given up.
+const TOLD: u8 = 8;
 
 /// What a yield means for the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +66,8 @@ impl Worker {
 
     /// Registers a deadline; it counts from now and is waited for by the next yield or suspend.
     pub fn sleep(&mut self, core: CoreId, ms: u64) {
-        self.cores[core].sleeping = true;
+        let slot = &mut self.cores[core];
+        slot.sleeping = slot.state != State::Waiting;
         self.add_deadline(core, ms);
     }
 
@@ -68,6 +75,25 @@ impl Worker {
         let at_ns = clock::monotonic_ns().saturating_add(ms.saturating_mul(NS_PER_MS));
         let slot = &mut self.cores[core];
         slot.deadline_ns = Some(slot.deadline_ns.map_or(at_ns, |other| other.min(at_ns)));
+        if slot.state == State::Waiting {
+            // It waits already, as far as we know.
+            self.arm_core(core);
+        }
+    }
+
+    /// Why the request in a core has to end, once that is decided: its client gets nothing more of the application.
+    pub fn cancelled(&self, core: CoreId) -> Option<Cancel> {
+        self.cores[core].cancelled
+    }
+
+    /// Whether a core's code runs, or is about to be started or resumed: it is not suspended.
+    pub fn is_running(&self, core: CoreId) -> bool {
+        self.cores[core].state == State::Running
+    }
+
+    /// Whether a core has no request.
+    pub fn is_free(&self, core: CoreId) -> bool {
+        self.cores[core].state == State::Free
     }
 
     /// How the last wait of a core ended.
@@ -85,7 +111,8 @@ impl Worker {
         let slot = &self.cores[core];
         let waits = !slot.watches.is_empty() || slot.deadline_ns.is_some();
         let gives_way = self.somebody_waits() && !slot.first_slice;
-        if waits || gives_way || self.flusher.is_none() || self.has_queued_output(core) {
+        let must = waits || gives_way || slot.cancelled.is_some();
+        if must || self.flusher.is_none() || self.has_queued_output(core) {
             self.suspend(core);
             return Yielded::Suspended;
         }
@@ -123,9 +150,26 @@ impl Worker {
     /// Suspends a core until one of its registered waits ends; without any it goes to the end of the run queue.
     /// What it has written leaves now.
     pub fn suspend(&mut self, core: CoreId) {
-        if !self.begin_suspension(core) {
+        if self.begin_suspension(core) && !self.begin_wait(core) {
+            self.cores[core].state = State::Queued;
+            self.schedule.push(core);
+        }
+    }
+
+    /// The coroutine of a core has given control back without suspending: the application has switched to another one,
+    /// and will come back to it in its own way. Counts a switch. Its registered waits count as begun; without any it
+    /// stays away until the application resumes it, or it is cancelled. Nothing happens if it is suspended already.
+    pub fn away(&mut self, core: CoreId) {
+        if self.cores[core].state != State::Running || self.is_decided(core) {
             return;
         }
+        if self.begin_suspension(core) && !self.begin_wait(core) {
+            self.wait(core);
+        }
+    }
+
+    /// Begins the registered waits of a core; `false`: there are none.
+    fn begin_wait(&mut self, core: CoreId) -> bool {
         let slot = &mut self.cores[core];
         slot.ready_fd = None;
         slot.timed_out = false;
@@ -134,14 +178,18 @@ impl Worker {
             // It was ready before the wait began.
             self.drop_waits(core);
             self.cores[core].ready_fd = Some(fd);
-            return self.go_on(core, Wakeup::Wait);
+            self.go_on(core, Wakeup::Wait);
+            return true;
         }
         if slot.watches.is_empty() && slot.deadline_ns.is_none() {
-            slot.state = State::Queued;
-            self.schedule.push(core);
-            return;
+            return false;
         }
-        slot.state = State::Waiting;
+        self.wait(core);
+        true
+    }
+
+    fn wait(&mut self, core: CoreId) {
+        self.cores[core].state = State::Waiting;
         if self.waits_for_nobody(core) {
             if let Some(key) = self.cores[core].connection {
                 self.lose_client(key);
@@ -173,18 +221,35 @@ impl Worker {
         }
     }
 
-    /// What every suspension begins with; `false`: the client has gone while this core ran, and it is cancelled.
+    /// What every suspension begins with; `false`: the request is cancelled, and its coroutine will be told (again).
     fn begin_suspension(&mut self, core: CoreId) -> bool {
         self.flush(core);
         self.watch_client(core);
+        let now_ms = self.reactor.now_ms();
         let slot = &mut self.cores[core];
         slot.switches += 1;
         slot.first_slice = false;
-        if slot.connection.is_none() && !slot.detached {
-            self.cancel_now(core, Cancel::ClientGone);
+        slot.epoch = slot.epoch.wrapping_add(1);
+        if slot.state == State::Queued {
+            self.schedule.remove(core);
+        }
+        if slot.cancelled.is_some() {
+            self.forget_waits(core);
+            // Not at once: a coroutine that never ends must not keep the others from their turns.
+            self.cores[core].state = State::Queued;
+            self.schedule.push(core);
             return false;
         }
-        true
+        // What became known while it ran.
+        let why = if slot.connection.is_none() && !slot.detached {
+            Cancel::ClientGone
+        } else if slot.expires_ms <= now_ms {
+            Cancel::Deadline
+        } else {
+            return true;
+        };
+        self.cancel_now(core, why);
+        false
     }
 
     /// Whether a core waits in the middle of a response while its client has closed its side. Such a client may still
@@ -212,7 +277,28 @@ impl Worker {
     }
 
     pub(crate) fn resume_queued(&mut self, core: CoreId) {
-        self.go_on(core, Wakeup::Turn);
+        let slot = &mut self.cores[core];
+        match slot.cancelled {
+            None => self.go_on(core, Wakeup::Turn),
+            Some(why) if slot.told < TOLD => self.go_on(core, Wakeup::Cancelled(why)),
+            Some(_) => {
+                slot.state = State::Running;
+                self.decide(core, Action::Abandon(core));
+            }
+        }
+    }
+
+    /// The driver gets [`Action::Abandon`].
+    pub(crate) fn note_abandoned(&mut self, core: CoreId) {
+        self.counters.abandoned += 1;
+        let slot = &mut self.cores[core];
+        slot.abandoned = true;
+        let uri = String::from_utf8_lossy(slot.request.uri()).escape_debug().to_string();
+        self.log_server(&format!(
+            "a request was told to end {TOLD} times and has suspended every time: its coroutine is given up, its memory \
+             is lost until the worker leaves (core {}, {uri})",
+            core.0
+        ));
     }
 
     pub(crate) fn output_drained(&mut self, core: CoreId) {
@@ -225,7 +311,7 @@ impl Worker {
         let slot = &mut self.cores[core];
         slot.state = State::Running;
         slot.slice_ns = None;
-        self.pending.push_back(Action::Resume(core, why));
+        self.decide(core, Action::Resume(core, why));
     }
 
     /// A descriptor is ready for a waiter.
@@ -256,12 +342,11 @@ impl Worker {
         let at_ms = if floor_ms <= now_ns / NS_PER_MS { deadline_ns.div_ceil(NS_PER_MS) } else { floor_ms };
         if slot.armed_ms.is_none_or(|armed| armed > at_ms) {
             slot.armed_ms = Some(at_ms);
-            self.reactor.arm(at_ms, timer_key(core));
+            self.reactor.arm(at_ms, timer_key(kind::CORE, core));
         }
     }
 
-    pub(crate) fn on_core_timer(&mut self, key: u64) {
-        let core = CoreId(u32::try_from(key & u64::from(u32::MAX)).unwrap_or(u32::MAX));
+    pub(crate) fn on_core_timer(&mut self, core: CoreId) {
         let now_ms = self.reactor.now_ms();
         if self.cores.get(core).is_none_or(|slot| slot.armed_ms.is_none_or(|armed| armed > now_ms)) {
             return; // An entry that an earlier one has overtaken.
@@ -275,6 +360,43 @@ impl Worker {
         self.drop_waits(core);
         self.cores[core].timed_out = true;
         self.go_on(core, Wakeup::Wait);
+    }
+
+    /// A request has taken a core: its time begins, if its path has a deadline.
+    pub(crate) fn begin_deadline(&mut self, core: CoreId) {
+        let path = self.cores[core].request.path();
+        let timeout =
+            self.options.request_timeouts.iter().find(|(prefix, _)| covers(prefix.as_bytes(), path));
+        if let Some(&(_, ms)) = timeout
+            && ms > 0
+        {
+            self.cores[core].expires_ms = self.reactor.now_ms().saturating_add(ms);
+            self.arm_expiry(core);
+        }
+    }
+
+    /// Sees to it that a core is looked at when its request's time is over. Usually an earlier request has left a timer
+    /// that comes before that; it will be armed anew then.
+    fn arm_expiry(&mut self, core: CoreId) {
+        let slot = &mut self.cores[core];
+        if slot.expires_ms < slot.expiry_armed_ms.unwrap_or(NEVER_MS) {
+            slot.expiry_armed_ms = Some(slot.expires_ms);
+            self.reactor.arm(slot.expires_ms, timer_key(kind::EXPIRY, core));
+        }
+    }
+
+    pub(crate) fn on_expiry(&mut self, core: CoreId) {
+        let now_ms = self.reactor.now_ms();
+        let Some(slot) = self.cores.get_mut(core) else { return };
+        if slot.expiry_armed_ms.is_none_or(|armed| armed > now_ms) {
+            return; // An entry that an earlier one has overtaken.
+        }
+        slot.expiry_armed_ms = None;
+        if slot.expires_ms > now_ms {
+            return self.arm_expiry(core);
+        }
+        // A core that runs finds out when it suspends.
+        self.cancel(core, Cancel::Deadline);
     }
 
     /// Ends all waits of a core, begun or only registered.
@@ -299,7 +421,11 @@ impl Worker {
     /// Ends the request of a suspended core: the driver gets [`Wakeup::Cancelled`]. A core that runs finds out by
     /// itself, when it writes or suspends.
     pub(crate) fn cancel(&mut self, core: CoreId, why: Cancel) {
-        match self.cores[core].state {
+        let slot = &self.cores[core];
+        if slot.cancelled.is_some() {
+            return; // It was told, or will be.
+        }
+        match slot.state {
             State::Free | State::Running => {}
             State::Queued => {
                 self.schedule.remove(core);
@@ -310,8 +436,19 @@ impl Worker {
     }
 
     fn cancel_now(&mut self, core: CoreId, why: Cancel) {
-        self.drop_waits(core);
+        self.forget_waits(core);
+        self.cores[core].cancelled = Some(why);
+        self.counters.deadlines += u64::from(why == Cancel::Deadline);
         self.go_on(core, Wakeup::Cancelled(why));
+    }
+
+    /// Ends all waits of a core that is told to end: none of them has an outcome.
+    fn forget_waits(&mut self, core: CoreId) {
+        let slot = &mut self.cores[core];
+        slot.sleeping = false;
+        slot.ready_fd = None;
+        slot.timed_out = false;
+        self.drop_waits(core);
     }
 
     /// Cancels all suspended cores; for leaving at once.
@@ -322,7 +459,27 @@ impl Worker {
     }
 }
 
-/// Names a core in the timer heap.
-fn timer_key(core: CoreId) -> u64 {
-    u64::from(kind::CORE) << 56 | u64::from(core.0)
+/// Whether a path prefix, which ends at a slash, holds for a path.
+fn covers(prefix: &[u8], path: &[u8]) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || prefix.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_at_a_slash() {
+        for (prefix, path, expected) in [
+            ("", "/", true),
+            ("", "*", true),
+            ("", "/shop", true),
+            ("/shop", "/shop", true),
+            ("/shop", "/shop/a", true),
+            ("/shop", "/shopping", false),
+            ("/shop", "/sho", false),
+        ] {
+            assert_eq!(covers(prefix.as_bytes(), path.as_bytes()), expected, "{prefix} {path}");
+        }
+    }
 }

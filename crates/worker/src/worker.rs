@@ -10,7 +10,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use greenloom_proto::http1::response::http_date;
 use greenloom_reactor::{Batch, Reactor, Wake};
-use greenloom_sys::{clock, epoll, net};
+use greenloom_sys::{clock, epoll, net, process};
 
 use crate::accepting::Listener;
 use crate::connection::{Connection, State};
@@ -21,7 +21,7 @@ use crate::options::WorkerOptions;
 use crate::request::Request;
 use crate::schedule::Schedule;
 use crate::slots::{Key, Slots};
-use crate::{Action, CoreId, Instance, Leave, Listen};
+use crate::{Action, CoreId, Instance, Leave, Listen, Wakeup};
 
 /// Kinds of epoll tokens and timer keys.
 pub(crate) mod kind {
@@ -30,6 +30,8 @@ pub(crate) mod kind {
     pub(crate) const WATCH: u8 = 3;
     pub(crate) const CONTROL: u8 = 4;
     pub(crate) const CORE: u8 = 5;
+    pub(crate) const EXPIRY: u8 = 6;
+    pub(crate) const WAKEUP: u8 = 7;
 }
 
 /// Bytes one receive can bring. One buffer serves all connections.
@@ -52,6 +54,14 @@ enum Phase {
     Over,
 }
 
+/// An action on its way to the driver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decided {
+    pub(crate) action: Action,
+    /// Its core's epoch at that time.
+    epoch: u32,
+}
+
 /// What a worker has seen since it started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
@@ -61,6 +71,10 @@ pub struct Counters {
     pub queue_full: u64,
     /// Requests whose client left before the end of the response.
     pub clients_gone: u64,
+    /// Requests that were cancelled by their deadline.
+    pub deadlines: u64,
+    /// Requests whose coroutine was given up because it would not end.
+    pub abandoned: u64,
     /// Connections refused for bytes that do not parse or limits that do not hold.
     pub refused: u64,
     /// Wake-ups that were meant for a wait that was over.
@@ -85,9 +99,11 @@ pub struct Worker {
     pub(crate) flusher: Option<Flusher>,
     pub(crate) instance: Box<dyn Instance>,
     control: Option<OwnedFd>,
+    /// See [`Self::watch_wakeup`].
+    wakeups: Vec<Option<OwnedFd>>,
     phase: Phase,
     /// Actions decided and not pulled yet.
-    pub(crate) pending: VecDeque<Action>,
+    pub(crate) pending: VecDeque<Decided>,
     /// Connections that have something to do although nothing happens on their socket.
     pub(crate) ready: VecDeque<Key>,
     /// Connections with a complete request, in the order in which they get cores.
@@ -125,7 +141,7 @@ impl Worker {
     /// A worker that accepts from `listeners` and obeys `control` (see the process tree): bytes `d` (drain and
     /// leave) and `q` (leave at once), or its end. To be made after the last fork.
     pub fn new(
-        options: WorkerOptions,
+        mut options: WorkerOptions,
         listeners: Vec<Listen>,
         control: Option<OwnedFd>,
         instance: Box<dyn Instance>,
@@ -136,6 +152,7 @@ impl Worker {
         }
         let flusher = if options.coalesce { Some(Flusher::start()?) } else { None };
         let now = reactor.now_ms();
+        options.request_timeouts.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         let mut worker = Self {
             cores: Table::new(options.cores),
             options,
@@ -148,6 +165,7 @@ impl Worker {
             flusher,
             instance,
             control,
+            wakeups: Vec::new(),
             phase: Phase::Over,
             pending: VecDeque::new(),
             ready: VecDeque::new(),
@@ -196,6 +214,15 @@ impl Worker {
         self.reactor.wake_handle()
     }
 
+    /// Lets everything that arrives on `fd`, a pipe or socket, end a wait, and does nothing else with it: so a driver
+    /// gets control to run the handlers of posix signals that an interpreter has noted there.
+    pub fn watch_wakeup(&mut self, fd: OwnedFd) -> io::Result<()> {
+        let token = u64::from(kind::WAKEUP) << 56 | self.wakeups.len() as u64;
+        self.reactor.add(fd.as_raw_fd(), epoll::IN, token)?;
+        self.wakeups.push(Some(fd));
+        Ok(())
+    }
+
     /// Tells the process tree that this worker accepts connections.
     pub fn announce_ready(&self) -> io::Result<()> {
         match &self.control {
@@ -232,13 +259,18 @@ impl Worker {
             self.reactor.refresh_now();
         }
         loop {
-            if let Some(action) = self.pending.pop_front() {
-                self.acted = true;
-                return Some(action);
+            if let Some(decided) = self.pending.pop_front() {
+                if self.still_holds(decided) {
+                    self.acted = true;
+                    return Some(decided.action);
+                }
+                continue;
             }
             if self.left {
-                // Nothing begins any more.
-                return None;
+                // Nothing begins any more; what is cancelled comes to its end.
+                let core = self.schedule.take_first(|core| self.cores[core].cancelled.is_some())?;
+                self.resume_queued(core);
+                continue;
             }
             match self.phase {
                 Phase::Events => match self.reactor.next_event() {
@@ -283,6 +315,39 @@ impl Worker {
                 Phase::Over => return None,
             }
         }
+    }
+
+    /// Sends an action for a core on its way.
+    pub(crate) fn decide(&mut self, core: CoreId, action: Action) {
+        self.pending.push_back(Decided { action, epoch: self.cores[core].epoch });
+    }
+
+    /// Whether an action is still to be performed: the application may have gone on with that core by itself, which then
+    /// waits for something else, or has ended and even made room for another request.
+    fn still_holds(&mut self, decided: Decided) -> bool {
+        let (Action::Start(core) | Action::Resume(core, _) | Action::Abandon(core)) = decided.action else {
+            return true;
+        };
+        let slot = &mut self.cores[core];
+        if slot.epoch != decided.epoch {
+            return false;
+        }
+        match decided.action {
+            Action::Resume(_, Wakeup::Cancelled(_)) => slot.told += 1,
+            Action::Abandon(_) => self.note_abandoned(core),
+            _ => {}
+        }
+        true
+    }
+
+    /// Whether an action for a core is on its way.
+    pub(crate) fn is_decided(&self, core: CoreId) -> bool {
+        let epoch = self.cores[core].epoch;
+        self.pending.iter().any(|decided| {
+            decided.epoch == epoch
+                && matches!(decided.action,
+                    Action::Start(other) | Action::Resume(other, _) | Action::Abandon(other) if other == core)
+        })
     }
 
     fn end_turn(&mut self) {
@@ -331,6 +396,7 @@ impl Worker {
             kind::LISTENER => self.on_listener(token),
             kind::WATCH => self.on_watch(token, mask),
             kind::CONTROL => self.on_control(),
+            kind::WAKEUP => self.on_wakeup(token),
             _ => {}
         }
     }
@@ -339,7 +405,8 @@ impl Worker {
         match u8::try_from(key >> 56).unwrap_or(0) {
             kind::CONNECTION => self.on_connection_timer(Key::from_token(key)),
             kind::LISTENER => self.resume_accepting(),
-            kind::CORE => self.on_core_timer(key),
+            kind::CORE => self.on_core_timer(core_of(key)),
+            kind::EXPIRY => self.on_expiry(core_of(key)),
             _ => {}
         }
     }
@@ -352,6 +419,22 @@ impl Worker {
             }
         }
         self.woken = woken;
+    }
+
+    fn on_wakeup(&mut self, token: u64) {
+        let index = usize::try_from(token & u64::from(u32::MAX)).unwrap_or(usize::MAX);
+        let Some(slot) = self.wakeups.get_mut(index) else { return };
+        let Some(fd) = slot else { return };
+        // One read: what is left makes the next wait end, too.
+        let ended = match process::read(fd.as_fd(), &mut [0; 512]) {
+            Ok(n) => n == 0,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        };
+        if ended {
+            // It would be ready for ever. Somebody may have a duplicate, so closing it is not enough.
+            let _ = self.reactor.delete(fd.as_raw_fd());
+            *slot = None;
+        }
     }
 
     fn on_control(&mut self) {
@@ -400,7 +483,7 @@ impl Worker {
     fn leave(&mut self, why: Leave) {
         if !self.left {
             self.left = true;
-            self.pending.push_back(Action::Leave(why));
+            self.pending.push_back(Decided { action: Action::Leave(why), epoch: 0 });
         }
     }
 
@@ -446,4 +529,13 @@ impl Worker {
             self.log_server("[DANGER] async queue is full !!!");
         }
     }
+}
+
+/// Names a core in the timer heap.
+pub(crate) fn timer_key(kind: u8, core: CoreId) -> u64 {
+    u64::from(kind) << 56 | u64::from(core.0)
+}
+
+fn core_of(key: u64) -> CoreId {
+    CoreId(u32::try_from(key & u64::from(u32::MAX)).unwrap_or(u32::MAX))
 }

@@ -1,7 +1,8 @@
 //! Random sequences of everything that can happen to a worker: clients that connect, send whole requests or parts,
-//! read or do not, close or reset; applications that answer, yield, sleep, wait for a descriptor or stall. Whatever the
-//! order: every complete request whose client stays is answered once and rightly, and in the end no core, no connection
-//! and no wait is left.
+//! read or do not, close or reset; applications that answer, yield, sleep, wait for a descriptor or stall, that leave their
+//! coroutine or go on with another one by themselves, whose time runs out, and that will not end when they are told to.
+//! Whatever the order: every complete request whose client stays is answered once and rightly, or cut where it may be,
+//! and in the end no core, no connection and no wait is left.
 
 #[cfg(test)]
 mod tests {
@@ -20,6 +21,8 @@ mod tests {
 
     const CLIENTS: usize = 6;
     const BIG: usize = 600_000;
+    /// How often a coroutine is told to end before it is given up.
+    const TOLD: usize = 8;
 
     /// What a client asks for; the path of its request.
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,10 +33,62 @@ mod tests {
         Waits,
         Big,
         Never,
+        /// Waits after its coroutine has given control back.
+        Away,
+        /// Goes on with all other coroutines by itself.
+        Meddles,
+        /// Its deadline and its sleep are over at about the same time.
+        LateSleeps,
+        /// Stays away for ever.
+        LateAway,
+        /// Writes a part, and waits for ever.
+        LateStreams,
+        /// May be in time.
+        LateBig,
+        /// Suspends so many times when it is told to end.
+        LateStays(usize),
+    }
+
+    /// What an ask may lead to.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Answer {
+        Whole,
+        /// 504: not a byte of the application.
+        Page,
+        /// A part, and the end of the connection.
+        Cut,
     }
 
     impl Ask {
-        const ALL: [Self; 6] = [Self::Now, Self::Yields, Self::Sleeps, Self::Waits, Self::Big, Self::Never];
+        const ALL: [Self; 15] = [
+            Self::Now,
+            Self::Yields,
+            Self::Sleeps,
+            Self::Waits,
+            Self::Big,
+            Self::Never,
+            Self::Away,
+            Self::Meddles,
+            Self::LateSleeps,
+            Self::LateAway,
+            Self::LateStreams,
+            Self::LateBig,
+            Self::LateStays(1),
+            Self::LateStays(TOLD - 1),
+            Self::LateStays(TOLD + 1),
+        ];
+
+        fn answers(self) -> &'static [Answer] {
+            match self {
+                Self::LateSleeps => &[Answer::Whole, Answer::Page],
+                // Somebody who meddles with it lets it go on.
+                Self::LateAway => &[Answer::Page, Answer::Whole],
+                Self::LateStreams => &[Answer::Cut],
+                Self::LateBig => &[Answer::Whole, Answer::Cut],
+                Self::LateStays(_) => &[Answer::Page],
+                _ => &[Answer::Whole],
+            }
+        }
 
         fn path(self) -> &'static str {
             match self {
@@ -43,6 +98,15 @@ mod tests {
                 Self::Waits => "/waits",
                 Self::Big => "/big",
                 Self::Never => "/never",
+                Self::Away => "/away",
+                Self::Meddles => "/meddles",
+                Self::LateSleeps => "/late/sleeps",
+                Self::LateAway => "/late/away",
+                Self::LateStreams => "/late/streams",
+                Self::LateBig => "/late/big",
+                Self::LateStays(1) => "/late/1",
+                Self::LateStays(2..TOLD) => "/late/some",
+                Self::LateStays(_) => "/late/for/ever",
             }
         }
 
@@ -50,10 +114,26 @@ mod tests {
             match self {
                 Self::Now => b"now".to_vec(),
                 Self::Yields => b"part".repeat(5),
-                Self::Sleeps => b"slept".to_vec(),
+                Self::Sleeps | Self::LateSleeps => b"slept".to_vec(),
                 Self::Waits => b"waited".to_vec(),
-                Self::Big => vec![b'b'; BIG],
-                Self::Never => Vec::new(),
+                Self::Big | Self::LateBig => vec![b'b'; BIG],
+                Self::Away | Self::LateAway => b"was away".to_vec(),
+                Self::Meddles => b"meddled".to_vec(),
+                Self::LateStreams => b"part".to_vec(),
+                Self::Never | Self::LateStays(_) => Vec::new(),
+            }
+        }
+
+        fn is_chunked(self) -> bool {
+            matches!(self, Self::Yields | Self::LateStreams)
+        }
+
+        /// Bytes of the body that comes after a head of status 200.
+        fn on_the_wire(self) -> Vec<u8> {
+            match self {
+                Self::Yields => [b"4\r\npart\r\n".repeat(5), b"0\r\n\r\n".to_vec()].concat(),
+                Self::LateStreams => b"4\r\npart\r\n".to_vec(),
+                _ => self.body(),
             }
         }
     }
@@ -90,6 +170,8 @@ mod tests {
         asked: Vec<Ask>,
         unsent: Vec<u8>,
         got: Vec<u8>,
+        /// The server has closed the connection.
+        ended: bool,
         spoilt: bool,
     }
 
@@ -99,6 +181,10 @@ mod tests {
         clients: Vec<Client>,
         /// Steps of the application in each core.
         steps: HashMap<CoreId, (Ask, usize)>,
+        /// How often the application in each core was told to end.
+        told: HashMap<CoreId, usize>,
+        /// The coroutines that run: one has switched to the next.
+        running: Vec<CoreId>,
         /// Becomes readable when everybody is to be let go.
         gate: (UnixStream, UnixStream),
     }
@@ -112,12 +198,15 @@ mod tests {
                 cores,
                 coalesce,
                 log_requests: false,
+                request_timeouts: vec![(String::new(), 60_000), ("/late".to_owned(), 3)],
                 ..WorkerOptions::from_settings(&Settings::default())
             };
             let listen = Listen { fd: OwnedFd::from(listener), protocol: Protocol::Http };
             let worker = Worker::new(options, vec![listen], None, Box::new(Alone::default())).unwrap();
             let clients = (0..CLIENTS).map(|_| Client::default()).collect();
-            Self { worker, address, clients, steps: HashMap::new(), gate: UnixStream::pair().unwrap() }
+            let (steps, told) = (HashMap::new(), HashMap::new());
+            let gate = UnixStream::pair().unwrap();
+            Self { worker, address, clients, steps, told, running: Vec::new(), gate }
         }
 
         fn apply(&mut self, op: &Op) {
@@ -174,46 +263,124 @@ mod tests {
                         let path = self.worker.request(core).path().to_vec();
                         let ask = Ask::ALL.into_iter().find(|ask| ask.path().as_bytes() == path).unwrap();
                         assert!(self.steps.insert(core, (ask, 0)).is_none(), "{core:?} was given twice");
+                        self.told.insert(core, 0);
                         self.go_on(core, None);
                     }
                     Action::Resume(core, why) => self.go_on(core, Some(why)),
+                    Action::Abandon(core) => {
+                        assert_eq!(self.told[&core], TOLD, "given up too early or too late");
+                        self.steps.remove(&core).expect("a core without a request was given up");
+                        self.worker.fail(core);
+                    }
                     Action::Leave(_) => unreachable!("nobody asked for it"),
                 }
             }
             for core in self.steps.keys() {
-                assert!(self.worker.client_is_there(*core), "{core:?} was not told that its client has gone");
+                let knows = self.worker.client_is_there(*core) || self.worker.cancelled(*core).is_some();
+                assert!(knows, "{core:?} was not told that its client has gone");
             }
+            assert_eq!(self.worker.in_flight().len(), self.steps.len());
         }
 
         fn go_on(&mut self, core: CoreId, why: Option<Wakeup>) {
             let (ask, step) = self.steps.get(&core).copied().expect("a core without a request was resumed");
-            if let Some(Wakeup::Cancelled(_)) = why {
-                self.steps.remove(&core);
-                self.worker.fail(core);
+            if let Some(Wakeup::Cancelled(why)) = why {
+                assert_eq!(self.worker.cancelled(core), Some(why));
+                let told = self.told.get_mut(&core).unwrap();
+                *told += 1;
+                match ask {
+                    Ask::LateStays(times) if *told <= times => {
+                        let way = *told;
+                        self.stay(core, way);
+                    }
+                    _ => {
+                        self.steps.remove(&core);
+                        self.worker.fail(core);
+                    }
+                }
                 return;
             }
-            if self.run(core, ask, step) {
+            self.running.push(core);
+            let ended = self.run(core, ask, step);
+            self.running.pop();
+            if ended {
                 self.steps.remove(&core);
                 self.worker.finish(core);
+            } else {
+                // Harmless, unless it only left.
+                self.worker.away(core);
+            }
+        }
+
+        /// Swallows the exception and suspends again, in one of the ways there are.
+        fn stay(&mut self, core: CoreId, way: usize) {
+            let worker = &mut self.worker;
+            worker.respond(core, b"200 OK", None, |_| Ok(())).unwrap();
+            assert_eq!(worker.write(core, b"nobody may see this"), Written::Gone);
+            assert_eq!(worker.write_through(core, b"nor this").unwrap(), Written::Gone);
+            assert_eq!(worker.write_raw(core, b"nor that").unwrap(), Written::Gone);
+            match way % 6 {
+                0 => worker.give_way(core),
+                1 => worker.suspend(core),
+                2 => worker.stall(core),
+                3 => worker.away(core),
+                4 => assert_eq!(worker.yielded(core), Yielded::Suspended),
+                _ => {
+                    worker.wait_fd(core, self.gate.0.as_raw_fd(), Interest::Read, Some(1000)).unwrap();
+                    worker.sleep(core, 60_000);
+                    worker.suspend(core);
+                }
+            }
+        }
+
+        /// Goes on with everybody else who waits, behind the worker's back.
+        fn meddle(&mut self) {
+            let mut others: Vec<CoreId> = self.steps.keys().copied().collect();
+            others.sort_by_key(|core| core.0);
+            for core in others {
+                let meddles_or_stays = matches!(self.steps[&core].0, Ask::Meddles | Ask::LateStays(_));
+                if !self.running.contains(&core) && !meddles_or_stays {
+                    self.go_on(core, None);
+                }
             }
         }
 
         /// Runs the application until it suspends (`false`) or has ended (`true`).
         fn run(&mut self, core: CoreId, ask: Ask, mut step: usize) -> bool {
-            let worker = &mut self.worker;
-            if step == 0 && matches!(ask, Ask::Sleeps | Ask::Waits | Ask::Never) {
-                let fd = self.gate.0.as_raw_fd();
-                match ask {
-                    Ask::Sleeps => worker.sleep(core, 3),
-                    Ask::Waits => worker.wait_fd(core, fd, Interest::Read, Some(5)).unwrap(),
-                    _ => worker.wait_fd(core, fd, Interest::Read, None).unwrap(),
-                }
-                worker.suspend(core);
-                self.steps.insert(core, (ask, 1));
-                return false;
+            if ask == Ask::Meddles {
+                self.meddle();
             }
+            let worker = &mut self.worker;
+            if step == 0 && matches!(ask, Ask::LateStreams) {
+                worker.respond(core, b"200 OK", None, |_| Ok(())).unwrap();
+                worker.write(core, b"part");
+            }
+            let fd = self.gate.0.as_raw_fd();
+            match ask {
+                Ask::Sleeps | Ask::LateSleeps if step == 0 => worker.sleep(core, 3),
+                Ask::Waits if step == 0 => worker.wait_fd(core, fd, Interest::Read, Some(5)).unwrap(),
+                Ask::Away if step == 0 => {
+                    worker.wait_fd(core, fd, Interest::Read, None).unwrap();
+                    worker.sleep(core, 4);
+                }
+                Ask::Never if step == 0 => worker.wait_fd(core, fd, Interest::Read, None).unwrap(),
+                Ask::LateStays(_) | Ask::LateStreams => worker.sleep(core, 60_000),
+                Ask::LateAway if step == 0 => {}
+                _ => return self.answer(core, ask, step),
+            }
+            if !matches!(ask, Ask::Away | Ask::LateAway) {
+                worker.suspend(core);
+            }
+            step += 1;
+            self.steps.insert(core, (ask, step));
+            false
+        }
+
+        /// Writes the response until it has to suspend (`false`) or is complete (`true`).
+        fn answer(&mut self, core: CoreId, ask: Ask, mut step: usize) -> bool {
+            let worker = &mut self.worker;
             if !worker.response_begun(core) {
-                let known = (ask != Ask::Yields).then(|| ask.body().len() as u64);
+                let known = (!ask.is_chunked()).then(|| ask.body().len() as u64);
                 worker.respond(core, b"200 OK", known, |_| Ok(())).unwrap();
             }
             match ask {
@@ -230,7 +397,7 @@ mod tests {
                     }
                     true
                 }
-                Ask::Big => {
+                Ask::Big | Ask::LateBig => {
                     let body = ask.body();
                     while step < body.len() {
                         match self.worker.write(core, &body[step..]) {
@@ -256,6 +423,9 @@ mod tests {
         fn settle(mut self) {
             (&self.gate.1).write_all(b"go").unwrap();
             for client in &mut self.clients {
+                client.read();
+            }
+            for client in &mut self.clients {
                 let rest = std::mem::take(&mut client.unsent);
                 if let Some(stream) = &mut client.stream {
                     let _ = stream.write_all(&rest);
@@ -276,6 +446,8 @@ mod tests {
                 self.turn();
             }
             assert!(self.steps.is_empty());
+            assert_eq!(self.worker.in_flight(), []);
+            assert_eq!(self.worker.counters().stale_wakes, 0, "a wait was left behind");
         }
 
         fn report(&self) -> String {
@@ -291,52 +463,51 @@ mod tests {
             let mut piece = vec![0; 65536];
             loop {
                 match stream.read(&mut piece) {
-                    Ok(0) => return,
+                    Ok(0) => return self.ended = true,
                     Ok(n) => self.got.extend_from_slice(&piece[..n]),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                    // Garbage ends a connection, and bytes behind it may reset it.
-                    Err(_) => return,
+                    // A connection that was cut, or that garbage has ended, is reset by bytes that come behind.
+                    Err(_) => return self.ended = true,
                 }
             }
         }
 
         /// Everything asked for has been answered, as far as it can be.
         fn is_satisfied(&self) -> bool {
-            self.stream.is_none() || self.spoilt || self.answers().is_some_and(|n| n == self.asked.len())
+            self.stream.is_none() || self.spoilt || self.is_answered()
         }
 
-        /// Whole answers so far; each must be the right one.
-        fn answers(&self) -> Option<usize> {
+        /// Whether everything has been answered that can be; each answer must be a right one.
+        fn is_answered(&self) -> bool {
             let mut rest = &self.got[..];
-            for (index, ask) in self.asked.iter().enumerate() {
+            for ask in &self.asked {
                 let Some(head) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
-                    return Some(index);
+                    assert!(!self.ended, "no answer to {ask:?}");
+                    return false;
                 };
-                assert!(
-                    rest.starts_with(b"HTTP/1.1 200 OK\r\n"),
-                    "{}",
-                    String::from_utf8_lossy(&rest[..head])
-                );
-                let body = &rest[head + 4..];
-                let expected = if *ask == Ask::Yields {
-                    [b"4\r\npart\r\n".repeat(5), b"0\r\n\r\n".to_vec()].concat()
+                let (head, body) = rest.split_at(head + 4);
+                let expected = if head.starts_with(b"HTTP/1.1 200 OK\r\n") {
+                    ask.on_the_wire()
                 } else {
-                    ask.body()
+                    let text = String::from_utf8_lossy(head);
+                    assert!(head.starts_with(b"HTTP/1.1 504 Gateway Timeout\r\n"), "{ask:?}: {text}");
+                    assert!(ask.answers().contains(&Answer::Page), "{ask:?} has no deadline: {text}");
+                    b"Gateway Timeout".to_vec()
                 };
-                if body.len() < expected.len() {
+                if body.len() < expected.len() || *ask == Ask::LateStreams {
                     assert!(expected.starts_with(body), "wrong bytes for {ask:?}");
-                    return Some(index);
+                    assert!(!self.ended || ask.answers().contains(&Answer::Cut), "{ask:?} was cut");
+                    return self.ended;
                 }
                 assert!(body.starts_with(&expected), "wrong bytes for {ask:?}");
                 rest = &body[expected.len()..];
             }
-            rest.is_empty().then_some(self.asked.len())
+            assert!(rest.is_empty(), "more bytes than answers");
+            true
         }
 
         fn check(&self) {
-            if self.stream.is_some() && !self.spoilt {
-                assert_eq!(self.answers(), Some(self.asked.len()), "more bytes than answers");
-            }
+            assert!(self.is_satisfied());
         }
     }
 

@@ -4,9 +4,13 @@ use std::os::fd::RawFd;
 
 use greenloom_proto::http1::response::BodyMode;
 
+use crate::Cancel;
 use crate::cores::CoreId;
 use crate::request::Request;
 use crate::slots::Key;
+
+/// A deadline that never comes.
+pub(crate) const NEVER_MS: u64 = u64::MAX;
 
 /// What a core is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +61,26 @@ pub(crate) struct Core {
     pub(crate) connection: Option<Key>,
     pub(crate) request: Box<Request>,
     pub(crate) response: Response,
+    /// Counts suspensions and requests: an action that was decided earlier is recognised by it.
+    pub(crate) epoch: u32,
+    /// Why its request has to end, once that is decided; the first reason stays.
+    pub(crate) cancelled: Option<Cancel>,
+    /// How often its coroutine has been told so.
+    pub(crate) told: u8,
+    /// Its coroutine would not end and was given up.
+    pub(crate) abandoned: bool,
+    /// When its request's time is over, or [`NEVER_MS`].
+    pub(crate) expires_ms: u64,
+    /// Earliest timer for `expires_ms` in the heap. It outlives requests: on a busy core each one finds that of an
+    /// earlier one, which is early enough.
+    pub(crate) expiry_armed_ms: Option<u64>,
     /// Counts waits: a wake-up that was meant for an earlier one is recognised by it.
     pub(crate) sequence: u32,
     /// Watches registered for the next or current wait.
     pub(crate) watches: Vec<Key>,
     /// Earliest deadline asked for, by the monotonic clock.
     pub(crate) deadline_ns: Option<u64>,
-    /// Earliest timer of this core in the heap.
+    /// Earliest timer for `deadline_ns` in the heap.
     pub(crate) armed_ms: Option<u64>,
     /// What it registered became ready before it began to wait.
     pub(crate) early: Option<RawFd>,
@@ -100,6 +117,12 @@ impl Table {
                 connection: None,
                 request: Box::new(Request::new()),
                 response: Response::NONE,
+                epoch: 0,
+                cancelled: None,
+                told: 0,
+                abandoned: false,
+                expires_ms: NEVER_MS,
+                expiry_armed_ms: None,
                 sequence: 0,
                 watches: Vec::new(),
                 deadline_ns: None,
@@ -136,6 +159,9 @@ impl Table {
         core.state = State::Running;
         core.connection = Some(connection);
         core.response = Response::NONE;
+        core.cancelled = None;
+        core.told = 0;
+        core.abandoned = false;
         core.switches = 0;
         core.ready_fd = None;
         core.timed_out = false;
@@ -153,6 +179,8 @@ impl Table {
         debug_assert_ne!(core.state, State::Free, "{id:?} released twice");
         core.state = State::Free;
         core.connection = None;
+        core.epoch = core.epoch.wrapping_add(1);
+        core.expires_ms = NEVER_MS;
         core.sequence = core.sequence.wrapping_add(1);
         core.request.body = crate::Body::Empty;
         self.free.push(id);

@@ -154,6 +154,16 @@ impl Watches {
         self.slots.remove(key);
     }
 
+    /// What `core` waits for by this watch.
+    pub(crate) fn waits_of(&self, key: Key, core: CoreId) -> Vec<(RawFd, Interest)> {
+        let Some(watch) = self.slots.get(key) else { return Vec::new() };
+        let interest = |waiter: &Waiter| {
+            if waiter.interest & epoll::OUT == 0 { Interest::Read } else { Interest::Write }
+        };
+        let waiters = watch.waiters.iter().filter(|waiter| waiter.core == core);
+        waiters.map(|waiter| (watch.fd, interest(waiter))).collect()
+    }
+
     /// An event came: takes out those whose interest it meets and arms the watch for the rest.
     pub(crate) fn fired(
         &mut self,

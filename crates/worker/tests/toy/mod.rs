@@ -34,6 +34,11 @@ pub(crate) fn drive(
             let (core, why) = match action {
                 Action::Start(core) => (core, None),
                 Action::Resume(core, why) => (core, Some(why)),
+                Action::Abandon(core) => {
+                    steps.remove(&core);
+                    worker.fail(core);
+                    continue;
+                }
                 Action::Leave(leave) => return Some(leave),
             };
             let step = *steps.entry(core).and_modify(|n| *n += 1).or_insert(0);
