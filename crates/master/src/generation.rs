@@ -123,7 +123,14 @@ fn report(channel: &OwnedFd, report: Report, rights: &[BorrowedFd<'_>]) -> io::R
 }
 
 fn forget_signals() {
-    let signals = [PosixSignal::Hangup, PosixSignal::Interrupt, PosixSignal::Quit, PosixSignal::Terminate];
+    // The last one: a worker that was just forked has no handler of its own yet.
+    let signals = [
+        PosixSignal::Hangup,
+        PosixSignal::Interrupt,
+        PosixSignal::Quit,
+        PosixSignal::Terminate,
+        PosixSignal::User2,
+    ];
     if let Err(error) = signals::catch_and_forget(&signals) {
         say!("cannot catch posix signals: {error}");
     }

@@ -169,6 +169,15 @@ impl Worker {
         }
     }
 
+    /// Has it print the stacks of its requests (`SIGUSR2`). One that is dying says nothing.
+    pub(crate) fn ask_for_stacks(&self) {
+        let _ = match (&self.pidfd, self.lifecycle.process()) {
+            (Some(pidfd), _) => process::ask_by_pidfd(pidfd.as_fd()),
+            (None, Some(process)) => process::ask(process.pid),
+            (None, None) => Ok(()),
+        };
+    }
+
     /// Errors of the last three mean that the process is dying already; its death is reported by its parent.
     fn perform(&mut self, command: Command, channel: Option<&OwnedFd>) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::NotConnected);

@@ -115,7 +115,7 @@ impl Relay {
                     "SIGHUP received: there is no reload in this version, stop greenloom and start it again"
                 );
             }
-            PosixSignal::Hangup | PosixSignal::Child => {}
+            PosixSignal::Hangup | PosixSignal::User2 | PosixSignal::Child => {}
             PosixSignal::Interrupt | PosixSignal::Terminate if self.quit_at_ms.is_none() => {
                 if self.alone {
                     say!("SIGINT/SIGTERM received...killing workers...");

@@ -13,7 +13,7 @@ use greenloom_sys::process::{self, Ending, Heir, Pid};
 use greenloom_sys::signals::{self, PosixSignal, SignalPipe};
 
 use crate::error::MasterError;
-use crate::generations::{Generation, Stage};
+use crate::generations::{Generation, Stage, Worker};
 use crate::inheritance::{self, INHERITANCE_VARIABLE};
 use crate::lifecycle::{Backoff, Command, Event, Life, Process};
 use crate::listeners::{Listeners, Quietly};
@@ -67,6 +67,7 @@ fn run_bound(settings: &Settings, listeners: &mut Listeners, recipe: Recipe<'_>)
         PosixSignal::Interrupt,
         PosixSignal::Quit,
         PosixSignal::Terminate,
+        PosixSignal::User2,
         PosixSignal::Child,
     ])
     .map_err(MasterError::system("catch posix signals"))?;
@@ -281,6 +282,9 @@ impl Master<'_> {
                     "SIGHUP received: there is no reload in this version, stop greenloom and start it again"
                 );
             }
+            PosixSignal::User2 => {
+                self.generations.iter().flat_map(|g| &g.workers).for_each(Worker::ask_for_stacks);
+            }
             PosixSignal::Quit => {
                 say!("SIGQUIT received...killing workers at once...");
                 self.stop(0, now_ms);
@@ -383,7 +387,7 @@ impl Master<'_> {
 
     fn read_control(&mut self, g: usize, w: usize, now_ms: u64) {
         let generation = &mut self.generations[g];
-        if generation.workers.get_mut(w).is_some_and(super::generations::Worker::read_ready) {
+        if generation.workers.get_mut(w).is_some_and(Worker::read_ready) {
             generation.feed(w, Event::Ready, now_ms);
             self.announce_if_ready(g, now_ms);
         }
@@ -533,8 +537,7 @@ impl Master<'_> {
 
     fn find_worker(&self, pid: Pid) -> Option<(usize, usize)> {
         self.generations.iter().enumerate().find_map(|(g, generation)| {
-            let of =
-                |worker: &super::generations::Worker| worker.lifecycle.process().map(|process| process.pid);
+            let of = |worker: &Worker| worker.lifecycle.process().map(|process| process.pid);
             let w = generation.workers.iter().position(|worker| of(worker) == Some(pid))?;
             Some((g, w))
         })

@@ -193,6 +193,17 @@ pub fn kill_by_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::process::pidfd_send_signal(pidfd, Signal::KILL)?)
 }
 
+/// Sends `SIGUSR2` to the process behind `pidfd`.
+pub fn ask_by_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::process::pidfd_send_signal(pidfd, Signal::USR2)?)
+}
+
+/// Sends `SIGUSR2` to `pid`: for one's own children that were not reaped yet, whose number nobody else can have.
+pub fn ask(pid: Pid) -> io::Result<()> {
+    let pid = pid.rustix().ok_or(Errno::SRCH)?;
+    Ok(rustix::process::kill_process(pid, Signal::USR2)?)
+}
+
 /// Sends `SIGKILL` to `pid`: for one's own children that were not reaped yet, whose number nobody else can have.
 pub fn kill(pid: Pid) -> io::Result<()> {
     let pid = pid.rustix().ok_or(Errno::SRCH)?;

@@ -22,12 +22,15 @@ pub enum PosixSignal {
     Quit,
     /// `SIGTERM`.
     Terminate,
+    /// `SIGUSR2`.
+    User2,
     /// `SIGCHLD`.
     Child,
 }
 
 impl PosixSignal {
-    const ALL: [Self; 5] = [Self::Hangup, Self::Interrupt, Self::Quit, Self::Terminate, Self::Child];
+    const ALL: [Self; 6] =
+        [Self::Hangup, Self::Interrupt, Self::Quit, Self::Terminate, Self::User2, Self::Child];
 
     fn number(self) -> libc::c_int {
         match self {
@@ -35,6 +38,7 @@ impl PosixSignal {
             Self::Interrupt => libc::SIGINT,
             Self::Quit => libc::SIGQUIT,
             Self::Terminate => libc::SIGTERM,
+            Self::User2 => libc::SIGUSR2,
             Self::Child => libc::SIGCHLD,
         }
     }
