@@ -71,6 +71,8 @@ pub struct Reactor {
     next: usize,
     /// A wait has just filled the batch: the next poll need not ask again.
     fresh: bool,
+    /// When [`Self::poll_at_intervals`] asked the kernel last.
+    polled_ns: u64,
     timers: Timers,
     timerfd: Option<TimerFd>,
     timerfd_at_ms: Option<u64>,
@@ -94,6 +96,7 @@ impl Reactor {
             batch: Some(batch),
             next: 0,
             fresh: false,
+            polled_ns: 0,
             timers: Timers::default(),
             timerfd: None,
             timerfd_at_ms: None,
@@ -195,6 +198,18 @@ impl Reactor {
             self.next = 0;
         }
         Ok(!batch.is_empty())
+    }
+
+    /// As [`Self::poll`], but asks the kernel only if that was not done within the last `interval_ns`: for turns that
+    /// follow each other faster than anything happens on a socket, where the system call would be most of the turn.
+    pub fn poll_at_intervals(&mut self, interval_ns: u64) -> io::Result<bool> {
+        let now_ns = clock::monotonic_ns();
+        if now_ns < self.polled_ns.saturating_add(interval_ns) && !self.fresh {
+            self.now_ms = now_ns / 1_000_000;
+            return Ok(self.batch.as_ref().is_some_and(|batch| self.next < batch.filled));
+        }
+        self.polled_ns = now_ns;
+        self.poll()
     }
 
     /// The next event of the last poll.

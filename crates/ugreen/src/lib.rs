@@ -36,4 +36,5 @@ mod coroutine;
 mod stack;
 
 pub use coroutine::{Coroutine, State, Yielder, YielderHandle};
+pub use greenloom_sys::limits::max_map_count;
 pub use stack::{Stack, mappings_needed};

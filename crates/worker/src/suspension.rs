@@ -168,6 +168,24 @@ impl Worker {
         }
     }
 
+    /// The application has thrown an exception into a suspended coroutine: the core runs again, and what it waited for
+    /// means nothing any more.
+    pub fn interrupted(&mut self, core: CoreId) {
+        let slot = &mut self.cores[core];
+        if slot.state == State::Free {
+            return;
+        }
+        // An action that was decided for it meanwhile is not meant for what it does now.
+        slot.epoch = slot.epoch.wrapping_add(1);
+        if slot.state == State::Queued {
+            self.schedule.remove(core);
+        }
+        let slot = &mut self.cores[core];
+        slot.state = State::Running;
+        slot.slice_ns = None;
+        self.forget_waits(core);
+    }
+
     /// Begins the registered waits of a core; `false`: there are none.
     fn begin_wait(&mut self, core: CoreId) -> bool {
         let slot = &mut self.cores[core];
