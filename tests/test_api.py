@@ -87,7 +87,7 @@ class TestTypes:
     def declared(self):
         names = set()
         for node in ast.parse(self.STUB.read_text()).body:
-            if isinstance(node, ast.FunctionDef):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 names.add(node.name)
             elif isinstance(node, ast.AnnAssign):
                 names.add(node.target.id)

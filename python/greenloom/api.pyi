@@ -35,6 +35,11 @@ after_req_hook: Callable[[], object]
 
 # ---- waits and switches
 
+class Cancelled(BaseException):
+    """The request is to end; raised where it is suspended."""
+
+    reason: Literal["client gone", "deadline", "stop"]
+
 def suspend() -> Literal[True]: ...
 def green_schedule() -> Literal[True]: ...
 def async_sleep(seconds: float, /) -> Literal[b""]: ...

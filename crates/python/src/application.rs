@@ -15,13 +15,10 @@ use pyo3::prelude::*;
 use crate::api;
 use crate::api::info::{ServerInfo, set_server_info};
 use crate::chunk_cache;
-use crate::driver::{drive, server};
+use crate::driver::{drive, posix_signals, server};
 use crate::load::{self, App};
 use crate::traceback::{log_exception, log_line};
-
-/// Chunks of the data stack that a worker keeps, at most 4 MiB of them; 256 greenlets can begin and end at a time
-/// without a system call.
-const CHUNKS_KEPT: u32 = 256;
+use crate::{engine, fork_guard};
 
 /// Runs the command; see [`greenloom_cli::main`].
 pub(crate) fn main(args: &[OsString], mut launch: Vec<OsString>) -> i32 {
@@ -70,7 +67,7 @@ impl Python {
     }
 
     fn try_serve(&mut self, py: pyo3::Python<'_>, context: WorkerContext) -> Result<i32, String> {
-        chunk_cache::install(py, CHUNKS_KEPT);
+        chunk_cache::install(py, self.settings.python.chunk_cache);
         let info = ServerInfo {
             listeners: context.listeners.iter().map(|listener| listener.fd.as_raw_fd()).collect(),
             worker_id: context.id,
@@ -86,13 +83,21 @@ impl Python {
             .collect();
         let options = WorkerOptions::from_settings(&self.settings);
         let instance = Shared { scoreboard: context.scoreboard.clone(), worker: context.id };
-        let worker = Worker::new(options, listeners, Some(context.control), Box::new(instance))
+        let mut worker = Worker::new(options, listeners, Some(context.control), Box::new(instance))
             .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
         let apps = std::mem::take(&mut self.apps);
-        let server = server::start(py, &self.settings, worker, apps, &ports, context.scoreboard)
+        let signals = posix_signals::install(py)
+            .map_err(|error| format!("cannot set up handlers of posix signals: {error}"))?;
+        worker.watch_wakeup(signals).map_err(|error| format!("cannot watch for posix signals: {error}"))?;
+        let engine = engine::make(py, &self.settings)?;
+        fork_guard::install();
+        if let Err(error) = enable_faulthandler(py) {
+            log_exception(py, error, "cannot enable faulthandler; a crash will leave no traceback:");
+        }
+        let server = server::start(py, &self.settings, worker, engine, apps, &ports, context.scoreboard)
             .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
         api::call_hook(py, "post_fork_hook");
-        if context.id == 1 && self.settings.async_mode {
+        if context.id == 1 && self.settings.async_mode && !server.engine.suspends() {
             log_line("*** DANGER *** async mode without coroutine/greenthread engine loaded !!!");
         }
         server
@@ -109,6 +114,17 @@ impl Python {
 /// The process's environment has lost the variable that made it a generation; Python copied it at its start.
 fn forget_own_variable(py: pyo3::Python<'_>) -> PyResult<()> {
     py.import("os")?.getattr("environ")?.call_method1("pop", (INHERITANCE_VARIABLE, py.None())).map(drop)
+}
+
+/// A crash prints the Python stacks of the process, those of suspended cores included; an application's own choice of
+/// where it goes stays.
+fn enable_faulthandler(py: pyo3::Python<'_>) -> PyResult<()> {
+    let module = py.import("faulthandler")?;
+    if !module.call_method0("is_enabled")?.is_truthy()? {
+        // Not `sys.stderr`, which an application may have replaced by something without a descriptor.
+        module.call_method1("enable", (2,))?;
+    }
+    Ok(())
 }
 
 impl Application for Python {

@@ -3,7 +3,10 @@
 //! | folder | room of |
 //! | --- | --- |
 //! | `driver/` | the loop, the one file that switches, what a worker keeps per core |
-//! | `engine/` | what a core's coroutine is: an iterable (`none.rs`) |
+//! | `engine/` | what a core's coroutine is: an iterable (`none.rs`), an own stack (`ugreen.rs`), a greenlet |
+//! | `fork_guard.rs` | children of a worker that come back into the server |
+//! | `stacks.rs` | what requests in flight do, printed on demand |
+//! | `interp.rs` | thread states of the interpreter: the only file that swaps them |
 //! | `wsgi/` | environ, `start_response`, `wsgi.input`, file wrapper |
 //! | `api/` | the `uwsgi` module |
 //! | `load.rs` | loading applications |
@@ -19,7 +22,10 @@ mod application;
 mod chunk_cache;
 mod driver;
 mod engine;
+mod fork_guard;
+mod interp;
 mod load;
+mod stacks;
 mod traceback;
 mod wsgi;
 

@@ -138,7 +138,7 @@ fn set_facts(module: &Bound<'_, PyModule>, info: &ServerInfo) -> PyResult<()> {
     module.setattr("pidfile", info.pidfile.as_deref().map(bytes))
 }
 
-fn server() -> Option<Arc<ServerInfo>> {
+pub(crate) fn server() -> Option<Arc<ServerInfo>> {
     SERVER.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 

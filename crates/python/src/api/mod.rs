@@ -8,6 +8,7 @@
 //! Importing does no work and never fails, with or without a server.
 
 mod absent;
+pub(crate) mod cancelled;
 mod client;
 pub(crate) mod info;
 mod log;
@@ -69,6 +70,7 @@ fn build(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     client::register(&module)?;
     sockets::register(&module)?;
     waits::register(&module)?;
+    cancelled::register(&module)?;
     absent::register(&module)?;
     Ok(module)
 }

@@ -7,8 +7,8 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::driver::server::{self, Server, peek};
+use crate::wsgi::gateway::write_now;
 use crate::wsgi::input::Input;
-use crate::wsgi::response::write_now;
 
 fn current() -> PyResult<(&'static Server, CoreId)> {
     server::current("*").map_err(|_| {
@@ -44,9 +44,9 @@ pub(crate) fn send_raw(_py: Python<'_>, bytes: &[u8]) -> PyResult<bool> {
 }
 
 /// Body bytes to the client, the head first.
-pub(crate) fn write_body(_py: Python<'_>, bytes: &[u8]) -> PyResult<()> {
+pub(crate) fn write_body(py: Python<'_>, bytes: &[u8]) -> PyResult<()> {
     let (server, core) = current()?;
-    write_now(server, core, bytes)
+    write_now(py, server, core, bytes)
 }
 
 /// Sets a log variable of the request.

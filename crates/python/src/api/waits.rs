@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyCFunction};
 use super::info::require_server;
 use super::request;
 use crate::driver::server;
+use crate::wsgi::gateway;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(wait_fd_read, module)?)?;
@@ -98,27 +99,37 @@ fn ready_fd() -> PyResult<RawFd> {
     Ok(outcome.ready_fd.unwrap_or(-1))
 }
 
-fn no_engine(name: &str) -> PyErr {
-    PyRuntimeError::new_err(format!(
-        "uwsgi.{name}() needs a suspend engine (uGreen: --ugreen, greenlet: --greenlet) or a loop engine (--gevent N, \
-         --asyncio N), and none runs here: without one only a yield of the application's iterable can give way"
-    ))
-}
-
-/// Suspends the request where it stands. Needs a suspend engine.
+/// Suspends the request where it stands until one of its registered waits ends; without any it goes to the end of the
+/// run queue. Needs a suspend engine.
 #[pyfunction]
-fn suspend() -> PyResult<bool> {
-    require_server("suspend")?;
-    server::current("suspend")?;
-    Err(no_engine("suspend"))
+fn suspend(py: Python<'_>) -> PyResult<bool> {
+    give_control(py, "suspend")
 }
 
 /// The old name of `suspend`.
 #[pyfunction]
-fn green_schedule() -> PyResult<bool> {
-    require_server("green_schedule")?;
-    server::current("green_schedule")?;
-    Err(no_engine("green_schedule"))
+fn green_schedule(py: Python<'_>) -> PyResult<bool> {
+    give_control(py, "green_schedule")
+}
+
+fn give_control(py: Python<'_>, name: &str) -> PyResult<bool> {
+    let (server, core) = match server::current(name) {
+        Ok(running) => running,
+        Err(error) => {
+            require_server(name)?;
+            return Err(error);
+        }
+    };
+    if !server.engine.suspends() {
+        return Err(PyRuntimeError::new_err(format!(
+            "uwsgi.{name}() needs a suspend engine (uGreen: --ugreen, greenlet: --greenlet) or a loop engine \
+             (--gevent N, --asyncio N), and none runs here: without one only a yield of the application's iterable \
+             can give way"
+        )));
+    }
+    server.worker.borrow_mut().suspend(core);
+    gateway::pause(py, server, core)?;
+    Ok(true)
 }
 
 /// Closes the connection to the client; the application goes on.

@@ -16,7 +16,8 @@ const CANCEL_ROUNDS: u32 = 8;
 const BROKEN: i32 = 1;
 
 /// Runs the worker until it leaves; its exit code.
-pub(crate) fn run(py: Python<'_>, server: &Server) -> i32 {
+pub(crate) fn run(py: Python<'_>, server: &'static Server) -> i32 {
+    server.engine.prepare(py);
     match turns(py, server) {
         Ok(leave) => {
             if leave != Leave::Drained {
@@ -33,7 +34,7 @@ pub(crate) fn run(py: Python<'_>, server: &Server) -> i32 {
     }
 }
 
-fn turns(py: Python<'_>, server: &Server) -> io::Result<Leave> {
+fn turns(py: Python<'_>, server: &'static Server) -> io::Result<Leave> {
     loop {
         server.worker.borrow_mut().turn()?;
         loop {
@@ -52,14 +53,19 @@ fn turns(py: Python<'_>, server: &Server) -> io::Result<Leave> {
     }
 }
 
-fn wait(py: Python<'_>, server: &Server) -> io::Result<()> {
+fn wait(py: Python<'_>, server: &'static Server) -> io::Result<()> {
     let (timeout_ms, batch) = {
         let mut worker = server.worker.borrow_mut();
-        (worker.timeout_ms(), worker.take_batch())
+        let timeout_ms = worker.timeout_ms();
+        if timeout_ms == Some(0) {
+            // The next turn looks for itself.
+            return Ok(());
+        }
+        (timeout_ms, worker.take_batch())
     };
     let Some(mut batch) = batch else { return Ok(()) };
     let mut result = batch.wait(Some(0));
-    if result.is_ok() && batch.is_empty() && timeout_ms != Some(0) {
+    if result.is_ok() && batch.is_empty() {
         result = py.detach(|| batch.wait(timeout_ms));
     }
     server.worker.borrow_mut().give_batch(batch);
@@ -67,7 +73,7 @@ fn wait(py: Python<'_>, server: &Server) -> io::Result<()> {
 }
 
 /// Lets every suspended request end: its iterable is closed, so that `finally` and `with` run.
-fn cancel_all(py: Python<'_>, server: &Server) {
+fn cancel_all(py: Python<'_>, server: &'static Server) {
     // One that was about to start, or that waits again, is cancelled in the next round.
     for _ in 0..CANCEL_ROUNDS {
         server.worker.borrow_mut().cancel_all();

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::api;
+use crate::engine::SuspendEngine;
 use crate::load::App;
 use crate::wsgi::environ::EnvironBuilder;
 use crate::wsgi::input::Input;
@@ -24,12 +25,13 @@ pub(crate) struct Server {
     thread: c_ulong,
     /// Borrowed for single calls only: nobody holds it while Python code can run.
     pub(crate) worker: RefCell<Worker>,
+    pub(crate) engine: Box<dyn SuspendEngine>,
     pub(crate) apps: Vec<App>,
     /// Requests each application has had.
     pub(crate) app_requests: Vec<Cell<u64>>,
     pub(crate) environ: EnvironBuilder,
     pub(crate) cores: Vec<Slot>,
-    /// The core whose coroutine runs.
+    /// The core that was given control last. Engines whose coroutines the application can switch itself look closer.
     pub(crate) current: Cell<Option<CoreId>>,
     pub(crate) scoreboard: Scoreboard,
     /// `uwsgi.after_req_hook`, as the application had set it when the worker started.
@@ -82,6 +84,7 @@ pub(crate) fn start(
     py: Python<'_>,
     settings: &Settings,
     worker: Worker,
+    engine: Box<dyn SuspendEngine>,
     apps: Vec<App>,
     ports: &[String],
     scoreboard: Scoreboard,
@@ -89,6 +92,7 @@ pub(crate) fn start(
     let server = Server {
         thread: this_thread(),
         worker: RefCell::new(worker),
+        engine,
         app_requests: apps.iter().map(|_| Cell::new(0)).collect(),
         apps,
         environ: EnvironBuilder::new(py, settings, ports)?,
@@ -122,11 +126,18 @@ pub(crate) fn current(name: &str) -> PyResult<(&'static Server, CoreId)> {
             )
         }));
     };
-    match server.current.get() {
+    // SAFETY: on the server's thread, which is attached whenever code of the application calls.
+    let py = unsafe { Python::assume_attached() };
+    match server.engine.current(py, server) {
         Some(core) => Ok((server, core)),
-        None => Err(PyRuntimeError::new_err(format!(
-            "uwsgi.{name}() was called outside a request: no request runs on this coroutine"
-        ))),
+        None => Err(PyRuntimeError::new_err(if server.current.get().is_some() {
+            format!(
+                "uwsgi.{name}() was called from a greenlet of the application: only the request's own coroutine may \
+                 call it; switch back to that one first, or wait there for this greenlet's result"
+            )
+        } else {
+            format!("uwsgi.{name}() was called outside a request: no request runs on this coroutine")
+        })),
     }
 }
 

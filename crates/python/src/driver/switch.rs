@@ -3,25 +3,22 @@
 //! Nothing is borrowed here, neither of the worker nor of a core's slot: the application may call back, raise, or (with
 //! engines to come) leave and come back in ways that are not seen from here.
 
-use greenloom_worker::{Action, CoreId, Failure, Leave, Wakeup};
+use greenloom_worker::{Action, CoreId, Leave};
 use pyo3::prelude::*;
 
 use super::server::Server;
-use crate::engine::none;
+use crate::wsgi::gateway;
 
 /// Performs one action. The value says that the worker leaves.
-pub(crate) fn perform(py: Python<'_>, server: &Server, action: Action) -> Option<Leave> {
+pub(crate) fn perform(py: Python<'_>, server: &'static Server, action: Action) -> Option<Leave> {
     match action {
-        Action::Start(core) => with_current(server, core, || none::start(py, server, core)),
-        Action::Resume(core, Wakeup::Cancelled(_)) => {
-            with_current(server, core, || none::cancel(py, server, core));
-        }
-        // An iterable that was told to end is closed, so its core always ends: with it nothing is left to forget.
-        Action::Abandon(core) => {
-            let _: Failure = server.worker.borrow_mut().fail(core);
-        }
+        Action::Start(core) => give_control(server, core, || server.engine.start(py, server, core)),
         Action::Resume(core, why) => {
-            with_current(server, core, || none::resume(py, server, core, why == Wakeup::Wait));
+            give_control(server, core, || server.engine.resume(py, server, core, why));
+        }
+        Action::Abandon(core) => {
+            server.engine.abandon(core);
+            gateway::abandon(server, core);
         }
         Action::Leave(leave) => return Some(leave),
     }
@@ -29,7 +26,7 @@ pub(crate) fn perform(py: Python<'_>, server: &Server, action: Action) -> Option
 }
 
 /// Runs application code as `core`: the API finds its request by it.
-fn with_current(server: &Server, core: CoreId, run: impl FnOnce()) {
+fn give_control(server: &Server, core: CoreId, run: impl FnOnce()) {
     let before = server.current.replace(Some(core));
     run();
     server.current.set(before);

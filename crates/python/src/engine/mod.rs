@@ -1,3 +1,74 @@
-//! Engines: what a core's coroutine is made of.
+//! Suspend engines: what a core's coroutine is made of. One engine, one file.
 
+pub(crate) mod greenlet;
 pub(crate) mod none;
+pub(crate) mod ugreen;
+
+use greenloom_worker::config::{Settings, SuspendEngine as Kind};
+use greenloom_worker::{CoreId, Wakeup};
+use pyo3::prelude::*;
+
+use crate::driver::server::Server;
+
+/// Makes, resumes and suspends the coroutines that requests run on. It waits for nothing and knows nothing of HTTP.
+///
+/// The contract:
+/// - `start` runs `gateway::start` on a coroutine of its own, in a context of its own, and `gateway::finish` as the last
+///   thing on it. It returns when the coroutine has ended or given control away, in whatever manner.
+/// - `resume` lets a core's coroutine go on where `pause` stands, which returns `why`.
+/// - `pause` is called on the core's own coroutine after the worker has been told what the core waits for. It returns
+///   when the worker resumes the core, and not because somebody else switched to it.
+/// - A suspended coroutine is never dropped. `abandon` gives one up: it and what it holds are leaked.
+/// - Nothing of the worker and of a slot is borrowed in any of the calls.
+pub(crate) trait SuspendEngine {
+    /// Whether `uwsgi.suspend()` works.
+    fn suspends(&self) -> bool;
+
+    /// Once, before the first turn, on the coroutine that runs the loop.
+    fn prepare(&'static self, _py: Python<'_>) {}
+
+    /// Runs the request of a core until it ends or is suspended.
+    fn start(&'static self, py: Python<'_>, server: &'static Server, core: CoreId);
+
+    /// What a coroutine runs that can be entered through Python only.
+    fn serve(&'static self, _py: Python<'_>, _server: &'static Server, _core: CoreId) {}
+
+    /// Lets a suspended core go on.
+    fn resume(&'static self, py: Python<'_>, server: &'static Server, core: CoreId, why: Wakeup);
+
+    /// Gives control to the loop until the running core is resumed. An error is one that somebody has thrown into
+    /// the coroutine.
+    fn pause(&'static self, py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<Paused>;
+
+    /// The core whose coroutine runs; `None`: none does, or one of the application's own.
+    fn current(&'static self, py: Python<'_>, server: &'static Server) -> Option<CoreId>;
+
+    /// Whether `pause` may be called for this core here.
+    fn can_pause(&'static self, py: Python<'_>, server: &'static Server, core: CoreId) -> bool {
+        self.suspends() && self.current(py, server) == Some(core)
+    }
+
+    /// Gives up a coroutine that does not end.
+    fn abandon(&'static self, core: CoreId);
+
+    /// Where the suspended coroutine of a core stands; `None`: it has no frame, or not one of its own.
+    fn frame<'py>(&'static self, py: Python<'py>, core: CoreId) -> Option<Bound<'py, PyAny>>;
+}
+
+/// How `pause` came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paused {
+    /// Nothing can stand still in this engine: return to the loop, it will call `gateway::resume`.
+    Unwind,
+    /// The worker has resumed the core.
+    Resumed(Wakeup),
+}
+
+/// The engine that the settings ask for; the message says what is missing for it.
+pub(crate) fn make(py: Python<'_>, settings: &Settings) -> Result<Box<dyn SuspendEngine>, String> {
+    Ok(match settings.engine.suspend {
+        Kind::UGreen => Box::new(ugreen::UGreen::new(py, settings)?),
+        Kind::Greenlet => Box::new(greenlet::Greenlets::new(py, settings)?),
+        _ => Box::new(none::Iterables::new(py, settings)?),
+    })
+}

@@ -2,14 +2,15 @@
 //!
 //! What the application gives is checked and copied at once: nothing that it changes or frees later matters.
 
+use greenloom_worker::CoreId;
 use greenloom_worker::proto::http1::response::ResponseError;
-use greenloom_worker::{CoreId, Written};
 use pyo3::exceptions::{PyAssertionError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::driver::server::{self, Server};
+use crate::wsgi::gateway::write_now;
 
 /// Status and fields of a response before its head leaves.
 #[derive(Default)]
@@ -224,7 +225,7 @@ pub(crate) struct Write {
 #[pymethods]
 impl Write {
     #[pyo3(signature = (data, /))]
-    fn __call__(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn __call__(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let server = owner("write", self.core, &self.generation)?;
         let Ok(data) = data.cast::<PyBytes>() else {
             return Err(PyTypeError::new_err(format!(
@@ -232,24 +233,7 @@ impl Write {
                 data.get_type().name()?
             )));
         };
-        write_now(server, self.core, data.as_bytes())
-    }
-}
-
-/// Sends body bytes at once, the head before them. What the client does not take is spooled: without a suspend
-/// engine the caller can neither be suspended nor held back.
-pub(crate) fn write_now(server: &Server, core: CoreId, bytes: &[u8]) -> PyResult<()> {
-    if !server.worker.borrow().response_begun(core) {
-        if !server.slot(core).head.borrow().given {
-            return Err(PyRuntimeError::new_err("write before start_response"));
-        }
-        send_head(server, core).map_err(|error| PyValueError::new_err(error.to_string()))?;
-    }
-    let written = server.worker.borrow_mut().write_through(core, bytes);
-    match written {
-        Ok(Written::Taken(_)) => Ok(()),
-        Ok(Written::Gone) => Err(PyOSError::new_err("write error")),
-        Err(error) => Err(PyOSError::new_err(format!("cannot spool a response: {error}"))),
+        write_now(py, server, self.core, data.as_bytes())
     }
 }
 

@@ -1,0 +1,408 @@
+//! greenlet: each request runs on a greenlet of its own, whose parent is the greenlet that runs the loop.
+//!
+//! Every request gets a new one, as far as anybody can tell: the application can see its greenlet and keep it, and one
+//! that served several requests would let a stray `switch()` of an earlier one wake a later one. So a core's greenlet
+//! serves the next request only if nothing of the application refers to it (references, weak references), and nothing was
+//! changed on it (attributes, parent); that saves half a microsecond of each request. An application may switch between
+//! greenlets as it likes, request's ones included. So the code that resumed a core learns nothing from getting control
+//! back, and the running core is found by the running greenlet.
+//!
+//! greenlet moves parts of the C stack to the heap at each switch: nothing outside may point into the stack of a
+//! suspended core, and large arrays in its frames would be copied each time.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+
+use greenloom_worker::config::Settings;
+use greenloom_worker::{CoreId, Wakeup};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::{Paused, SuspendEngine};
+use crate::api::cancelled;
+use crate::driver::context::Base;
+use crate::driver::server::{self, Server, peek};
+use crate::fork_guard;
+use crate::traceback::log_exception;
+use crate::wsgi::gateway::{self, Ending};
+
+/// greenlet's C API, as its capsule holds it (greenlet.h of its package; unchanged since 1.1).
+#[repr(C)]
+struct Table {
+    types: [*const c_void; 3],
+    new: unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject,
+    current: unsafe extern "C" fn() -> *mut ffi::PyObject,
+    throw: unsafe extern "C" fn(
+        *mut ffi::PyObject,
+        *mut ffi::PyObject,
+        *mut ffi::PyObject,
+        *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject,
+    switch: unsafe extern "C" fn(
+        *mut ffi::PyObject,
+        *mut ffi::PyObject,
+        *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject,
+    set_parent: *const c_void,
+    is: [*const c_void; 3],
+    parent: unsafe extern "C" fn(*mut ffi::PyObject) -> *mut ffi::PyObject,
+}
+
+/// Functions of greenlet's C API.
+#[derive(Clone, Copy)]
+pub(crate) struct Api(&'static Table);
+
+impl Api {
+    /// Imports greenlet.
+    pub(crate) fn import(py: Python<'_>) -> PyResult<Self> {
+        // The capsule's name is a path of modules: its first part must be imported, and is by this.
+        py.import("greenlet")?;
+        // SAFETY: attached; a NUL-terminated name.
+        let table = unsafe { ffi::PyCapsule_Import(c"greenlet._C_API".as_ptr(), 0) }.cast::<Table>();
+        // SAFETY: null, or the table, which is a static variable of an extension module: those are never unloaded.
+        unsafe { table.as_ref() }.map(Self).ok_or_else(|| PyErr::fetch(py))
+    }
+
+    /// The running greenlet.
+    fn current(self, py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+        // SAFETY: attached.
+        let greenlet = unsafe { (self.0.current)() };
+        // SAFETY: a new reference or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, greenlet) }.ok()
+    }
+
+    /// Whether the running greenlet is the one that its OS thread began with.
+    pub(crate) fn current_is_main(self, py: Python<'_>) -> bool {
+        let Some(greenlet) = self.current(py) else { return true };
+        // SAFETY: attached; a greenlet.
+        let parent = unsafe { (self.0.parent)(greenlet.as_ptr()) };
+        // SAFETY: a new reference, or null: it has none.
+        unsafe { Bound::from_owned_ptr_or_opt(py, parent) }.is_none()
+    }
+}
+
+/// The engine.
+pub(crate) struct Greenlets {
+    api: Api,
+    base: Base,
+    /// `greenlet.GreenletExit`.
+    exit: Py<PyAny>,
+    /// The greenlet that runs the loop.
+    hub: Cell<Option<Py<PyAny>>>,
+    cores: Vec<Core>,
+}
+
+/// What a core has of its own.
+struct Core {
+    /// What its greenlets run.
+    entry: Py<Entry>,
+    /// The greenlet of its request, as long as that has not ended.
+    greenlet: Cell<*mut ffi::PyObject>,
+    /// That of its last request, which waits in `serve` for another.
+    parked: Cell<*mut ffi::PyObject>,
+    /// The parked one is woken for a request, and not by chance.
+    starts: Cell<bool>,
+    /// Its request stands in `pause`, not in a switch of the application's own.
+    paused: Cell<bool>,
+    wakeup: Cell<Option<Wakeup>>,
+    /// Counts its requests: a greenlet that was given up must not take a later request's wake-up.
+    request: Cell<u64>,
+}
+
+/// The callable of a core's greenlets.
+#[pyclass(frozen, module = "greenloom._greenloom")]
+struct Entry(u32);
+
+#[pymethods]
+impl Entry {
+    fn __call__(&self, py: Python<'_>) {
+        if let Some(server) = server::of_this_thread() {
+            server.engine.serve(py, server, CoreId(self.0));
+        }
+    }
+}
+
+impl Greenlets {
+    /// Imports greenlet; the message says why that cannot be.
+    pub(crate) fn new(py: Python<'_>, settings: &Settings) -> Result<Self, String> {
+        let api = Api::import(py).map_err(|error| {
+            format!(
+                "--greenlet needs the package greenlet (1.1 or newer) in this Python, and importing it fails ({}); \
+                 install it: {} -m pip install greenlet",
+                crate::traceback::describe_exception(py, &error),
+                executable(py),
+            )
+        })?;
+        let cores = (0..settings.cores).map(|id| {
+            Ok(Core {
+                entry: Py::new(py, Entry(id))?,
+                greenlet: Cell::new(std::ptr::null_mut()),
+                parked: Cell::new(std::ptr::null_mut()),
+                starts: Cell::new(false),
+                paused: Cell::new(false),
+                wakeup: Cell::new(None),
+                request: Cell::new(0),
+            })
+        });
+        let wrong = |error: PyErr| error.to_string();
+        Ok(Self {
+            api,
+            base: Base::current(py).map_err(wrong)?,
+            exit: py
+                .import("greenlet")
+                .and_then(|module| module.getattr("GreenletExit"))
+                .map_err(wrong)?
+                .unbind(),
+            hub: Cell::new(None),
+            cores: cores.collect::<PyResult<_>>().map_err(wrong)?,
+        })
+    }
+
+    fn core(&self, core: CoreId) -> &Core {
+        &self.cores[core.0 as usize]
+    }
+
+    /// Gives control to a greenlet until somebody gives it back.
+    fn switch<'py>(&self, py: Python<'py>, greenlet: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: attached; a greenlet, which the caller holds until this returns.
+        let result =
+            unsafe { (self.api.0.switch)(greenlet.as_ptr(), std::ptr::null_mut(), std::ptr::null_mut()) };
+        // SAFETY: a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, result) }
+    }
+
+    /// Raises an exception where a greenlet stands.
+    fn throw<'py>(
+        &self,
+        py: Python<'py>,
+        greenlet: &Bound<'py, PyAny>,
+        error: &PyErr,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (kind, value) = (error.get_type(py), error.value(py));
+        // SAFETY: attached; a greenlet that the caller holds, an exception's class and the exception.
+        let result = unsafe {
+            (self.api.0.throw)(greenlet.as_ptr(), kind.as_ptr(), value.as_ptr(), std::ptr::null_mut())
+        };
+        // SAFETY: a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, result) }
+    }
+
+    /// After a core got control and the loop has it again: which coroutine gave it back, and how, is not known.
+    fn came_back(
+        &self,
+        py: Python<'_>,
+        server: &'static Server,
+        core: CoreId,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) {
+        fork_guard::check();
+        if let Err(error) = result {
+            log_exception(py, error, "the application has thrown into the greenlet that runs the loop:");
+        }
+        if !self.core(core).greenlet.get().is_null() {
+            // It has ended (and then it is not ours any more), is suspended, or has left by a switch of its own.
+            server.worker.borrow_mut().away(core);
+        }
+    }
+
+    /// A greenlet that has not served anybody, or that nobody can tell from one.
+    fn unused<'py>(&self, py: Python<'py>, core: &Core) -> PyResult<Bound<'py, PyAny>> {
+        let parked = core.parked.replace(std::ptr::null_mut());
+        // SAFETY: the reference that `serve` has left, or null.
+        if let Some(greenlet) = unsafe { Bound::from_owned_ptr_or_opt(py, parked) } {
+            if self.is_untouched(&greenlet, 1) {
+                return Ok(greenlet);
+            }
+            // Somebody has found it after all (a list of all objects): let it end as it would have.
+            drop(self.throw(py, &greenlet, &PyErr::from_value(self.exit.bind(py).call0()?)));
+        }
+        // Its parent is the running greenlet, and that is the one that runs the loop.
+        // SAFETY: attached; a callable and no parent.
+        let greenlet = unsafe { (self.api.0.new)(core.entry.as_ptr(), std::ptr::null_mut()) };
+        // SAFETY: a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, greenlet) }
+    }
+
+    /// Whether nobody but `holders` refers to a greenlet, and nothing was changed on it.
+    fn is_untouched(&self, greenlet: &Bound<'_, PyAny>, holders: ffi::Py_ssize_t) -> bool {
+        let object = greenlet.as_ptr();
+        // SAFETY: attached; a live object.
+        if unsafe { ffi::Py_REFCNT(object) } > holders {
+            return false;
+        }
+        // SAFETY: as above.
+        let kind = unsafe { ffi::Py_TYPE(object) };
+        // SAFETY: the type of a live object.
+        let kind = unsafe { &*kind };
+        let field = |offset: ffi::Py_ssize_t| {
+            let place = object.wrapping_byte_offset(offset).cast::<*mut ffi::PyObject>();
+            // SAFETY: the fields that a type says its objects have: the list of weak references, the attributes.
+            unsafe { *place }
+        };
+        if kind.tp_weaklistoffset <= 0 || kind.tp_dictoffset <= 0 {
+            return false; // A way of keeping them that this does not know.
+        }
+        let (weak, dict) = (field(kind.tp_weaklistoffset), field(kind.tp_dictoffset));
+        // SAFETY: a dict, when it is not null.
+        if !weak.is_null() || !(dict.is_null() || unsafe { ffi::PyDict_Size(dict) } == 0) {
+            return false;
+        }
+        // SAFETY: attached; a greenlet.
+        let parent = unsafe { (self.api.0.parent)(object) };
+        // SAFETY: a new reference or null.
+        let parent = unsafe { Bound::from_owned_ptr_or_opt(greenlet.py(), parent) };
+        let hub = self.hub.take();
+        let same = parent.is_some_and(|parent| hub.as_ref().is_some_and(|hub| parent.is(hub)));
+        self.hub.set(hub);
+        same
+    }
+
+    /// The core of a greenlet.
+    fn core_of(&self, greenlet: *mut ffi::PyObject) -> Option<CoreId> {
+        let place = self.cores.iter().position(|core| core.greenlet.get() == greenlet)?;
+        u32::try_from(place).ok().map(CoreId)
+    }
+}
+
+fn executable(py: Python<'_>) -> String {
+    py.import("sys")
+        .and_then(|sys| sys.getattr("executable"))
+        .map_or_else(|_| "python3".to_owned(), |path| path.to_string())
+}
+
+impl SuspendEngine for Greenlets {
+    fn suspends(&self) -> bool {
+        true
+    }
+
+    fn prepare(&'static self, py: Python<'_>) {
+        self.hub.set(self.api.current(py).map(Bound::unbind));
+    }
+
+    fn start(&'static self, py: Python<'_>, server: &'static Server, core: CoreId) {
+        let slot = self.core(core);
+        match self.unused(py, slot) {
+            Ok(greenlet) => {
+                slot.request.set(slot.request.get() + 1);
+                slot.paused.set(false);
+                slot.wakeup.set(None);
+                slot.starts.set(true);
+                slot.greenlet.set(greenlet.clone().into_ptr());
+                let result = self.switch(py, &greenlet);
+                self.came_back(py, server, core, result);
+            }
+            Err(error) => {
+                log_exception(py, error, "cannot make a greenlet:");
+                gateway::finish(server, core, &Ending::Failed);
+            }
+        }
+    }
+
+    fn serve(&'static self, py: Python<'_>, server: &'static Server, core: CoreId) {
+        let slot = self.core(core);
+        loop {
+            slot.starts.set(false);
+            let request = slot.request.get();
+            let entered = self.base.fresh(py).map(|context| context.enter(py));
+            let ending = gateway::start(py, server, core);
+            drop(entered.map(|entered| entered.leave(py)));
+            if slot.request.get() != request {
+                return; // It was given up long ago, and the core serves others.
+            }
+            let greenlet = slot.greenlet.replace(std::ptr::null_mut());
+            gateway::finish(server, core, &ending.unwrap_or(Ending::Failed));
+            // SAFETY: the reference that `start` has left with the core.
+            let Some(greenlet) = (unsafe { Bound::from_owned_ptr_or_opt(py, greenlet) }) else { return };
+            // The core's, that of the thread (it runs), and that of whoever has switched to it.
+            if !self.is_untouched(&greenlet, 3) {
+                return;
+            }
+            slot.parked.set(greenlet.into_ptr());
+            let Some(hub) = peek(py, &self.hub) else { return };
+            let hub = hub.into_bound(py);
+            while !slot.starts.get() {
+                // An error is the end of it. Without one and without a request somebody has switched to a greenlet
+                // that looks dead to everybody, and what comes to such a one goes to its parent.
+                if self.switch(py, &hub).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn resume(&'static self, py: Python<'_>, server: &'static Server, core: CoreId, why: Wakeup) {
+        let slot = self.core(core);
+        // SAFETY: attached; the core's own reference, or null.
+        let Some(greenlet) = (unsafe { Bound::from_borrowed_ptr_or_opt(py, slot.greenlet.get()) }) else {
+            return;
+        };
+        let result = match why {
+            Wakeup::Cancelled(why) if !slot.paused.get() => {
+                self.throw(py, &greenlet, &cancelled::error(py, why))
+            }
+            why => {
+                if slot.paused.get() {
+                    slot.wakeup.set(Some(why));
+                }
+                self.switch(py, &greenlet)
+            }
+        };
+        self.came_back(py, server, core, result);
+    }
+
+    fn pause(&'static self, py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<Paused> {
+        fork_guard::check();
+        let slot = self.core(core);
+        let request = slot.request.get();
+        let Some(hub) = peek(py, &self.hub) else {
+            return Err(PyRuntimeError::new_err("the loop has not begun"));
+        };
+        let hub = hub.into_bound(py);
+        slot.paused.set(true);
+        loop {
+            let switched = self.switch(py, &hub);
+            if slot.request.get() != request {
+                continue; // Given up: nobody waits for it any more.
+            }
+            if let Err(error) = switched {
+                slot.paused.set(false);
+                server.worker.borrow_mut().interrupted(core);
+                return Err(error);
+            }
+            if let Some(why) = slot.wakeup.take() {
+                slot.paused.set(false);
+                return Ok(Paused::Resumed(why));
+            }
+            // Somebody has switched to it before its time.
+        }
+    }
+
+    fn current(&'static self, py: Python<'_>, server: &'static Server) -> Option<CoreId> {
+        let running = self.api.current(py)?;
+        if let Some(core) = server.current.get()
+            && self.core(core).greenlet.get() == running.as_ptr()
+        {
+            return Some(core);
+        }
+        let core = self.core_of(running.as_ptr())?;
+        server.current.set(Some(core));
+        Some(core)
+    }
+
+    fn abandon(&'static self, core: CoreId) {
+        let slot = self.core(core);
+        slot.request.set(slot.request.get() + 1);
+        slot.wakeup.set(None);
+        // Its reference is leaked: the end of a suspended greenlet would run the code that does not end.
+        slot.greenlet.set(std::ptr::null_mut());
+    }
+
+    fn frame<'py>(&'static self, py: Python<'py>, core: CoreId) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: attached; the core's own reference, or null.
+        let greenlet = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.core(core).greenlet.get()) }?;
+        let frame = greenlet.getattr_opt(intern!(py, "gr_frame")).ok()??;
+        (!frame.is_none()).then_some(frame)
+    }
+}

@@ -1,0 +1,108 @@
+//! Stacks on demand: for each request in flight what it is, what it waits for, and where its Python code stands,
+//! suspended or not.
+
+use std::fmt::Write as _;
+
+use greenloom_worker::{Doing, InFlight};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::driver::server::{self, Server, peek};
+use crate::traceback::{log_exception, write_log};
+
+/// Frames of one stack at most: of a deeper one the innermost.
+const FRAMES: usize = 200;
+
+/// Prints the requests of this worker. `running`: the frame of the code that runs now.
+pub(crate) fn print(py: Python<'_>, running: Option<&Bound<'_, PyAny>>) {
+    let Some(server) = server::of_this_thread() else { return };
+    let requests = server.worker.borrow().in_flight();
+    let mut text = format!(
+        "*** stacks of worker {} (pid {}): {} requests in flight ***\n",
+        crate::api::info::server().map_or(0, |info| info.worker_id),
+        std::process::id(),
+        requests.len()
+    );
+    for request in &requests {
+        append(&mut text, request);
+        let frames = if request.doing == Doing::Runs && running.is_some() {
+            running.map(outward).unwrap_or_default()
+        } else {
+            suspended(py, server, request)
+        };
+        if let Err(error) = format_frames(py, &frames, &mut text) {
+            log_exception(py, error, "cannot format the stack of a request:");
+        }
+    }
+    text.push_str("*** end of stacks ***\n");
+    write_log(text.as_bytes());
+}
+
+fn append(text: &mut String, request: &InFlight) {
+    let printable = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
+    let _ = write!(
+        text,
+        "core {}: {} {}, {} ms old, {}",
+        request.core.0,
+        printable(&request.method),
+        printable(&request.uri),
+        request.age_ms,
+        request.doing,
+    );
+    if let Some(why) = request.cancelled {
+        let _ = write!(text, ", cancelled: {why}");
+    }
+    text.push('\n');
+}
+
+/// The frames of a suspended request, the outermost first.
+fn suspended<'py>(py: Python<'py>, server: &'static Server, request: &InFlight) -> Vec<Bound<'py, PyAny>> {
+    if let Some(frame) = server.engine.frame(py, request.core) {
+        return outward(&frame);
+    }
+    // Between two parts of its response: only its generators stand somewhere.
+    let mut frames = Vec::new();
+    let mut iterator = peek(py, &server.slot(request.core).iterator).map(|iterator| iterator.into_bound(py));
+    while let Some(generator) = iterator.take()
+        && frames.len() < FRAMES
+    {
+        let attribute = |name| generator.getattr_opt(name).ok().flatten().filter(|value| !value.is_none());
+        if let Some(frame) = attribute(intern!(py, "gi_frame")) {
+            frames.push(frame);
+        }
+        iterator = attribute(intern!(py, "gi_yieldfrom"));
+    }
+    frames
+}
+
+/// A frame and its callers, the outermost first.
+fn outward<'py>(frame: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyAny>> {
+    let mut frames = Vec::new();
+    let mut next = Some(frame.clone());
+    while let Some(frame) = next
+        && frames.len() < FRAMES
+    {
+        next = frame.getattr(intern!(frame.py(), "f_back")).ok().filter(|back| !back.is_none());
+        frames.push(frame);
+    }
+    frames.reverse();
+    frames
+}
+
+fn format_frames(py: Python<'_>, frames: &[Bound<'_, PyAny>], text: &mut String) -> PyResult<()> {
+    if frames.is_empty() {
+        text.push_str("  (no frame of Python code)\n");
+        return Ok(());
+    }
+    let pairs = PyList::empty(py);
+    for frame in frames {
+        pairs.append((frame, frame.getattr(intern!(py, "f_lineno"))?))?;
+    }
+    let traceback = py.import("traceback")?;
+    let summary = traceback.getattr("StackSummary")?.call_method1("extract", (pairs.try_iter()?,))?;
+    for line in summary.call_method0("format")?.try_iter()? {
+        text.push_str(&line?.extract::<String>()?);
+    }
+    Ok(())
+}
