@@ -33,17 +33,23 @@ RUNS = [
         "http",
         AWAKE,
     ),
+    (
+        "uwsgi --async 100 --ugreen --socket :3031 -w tests.cpubound_async",
+        ":3031",
+        "uwsgi",
+        NUMBERS,
+    ),
+    (
+        "./uwsgi --plugin greenlet --async 10 --greenlet --socket :3031 -w tests.cpubound_async",
+        ":3031",
+        "uwsgi",
+        NUMBERS,
+    ),
 ]
 
 # Commands for engines that this version does not have: refused at the start, by name. Never taken
 # for a plain `--async N`, in which the same application would behave differently.
 REFUSED = [
-    ("uwsgi --async 100 --ugreen --socket :3031 -w tests.cpubound_async", ":3031", "ugreen"),
-    (
-        "./uwsgi --plugin greenlet --async 10 --greenlet --socket :3031 -w tests.cpubound_async",
-        ":3031",
-        "greenlet",
-    ),
     (
         "./uwsgi --plugin stackless --async 10 --stackless --socket :3031 -w tests.cpubound_async",
         ":3031",

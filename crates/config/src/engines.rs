@@ -100,7 +100,7 @@ pub const PAIRS: &[Pair] = &[
         "--async N --ugreen",
         "Python, Perl",
         "blocking style with uwsgi.suspend(), nothing to install",
-        false,
+        true,
     ),
     pair(
         LoopEngine::Native,
@@ -108,7 +108,7 @@ pub const PAIRS: &[Pair] = &[
         "--async N --greenlet",
         PYTHON,
         "applications that use greenlets themselves",
-        false,
+        true,
     ),
     pair(
         LoopEngine::Native,

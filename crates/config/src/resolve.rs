@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn engines_that_are_not_built_are_refused_with_what_is() {
         for line in [
-            "--async 10 --ugreen",
+            "--async 10 --stackless",
             "--gevent 100",
             "--asyncio 10 --greenlet",
             "--loop libev --async 2",
@@ -409,6 +409,18 @@ mod tests {
         assert!(refused("--async 2 --ugreen --greenlet").contains("choose one suspend engine"));
         assert!(refused("--asyncio 10 --ugreen").contains("does not go with"));
         assert!(settings("--loop async --async 3").async_mode);
+    }
+
+    #[test]
+    fn suspend_engines_need_cores() {
+        for (name, suspend) in [("ugreen", SuspendEngine::UGreen), ("greenlet", SuspendEngine::Greenlet)] {
+            let settings = settings(&format!("--async 10 --{name} --plugin {name}"));
+            assert_eq!(settings.engine, Engine { loop_engine: LoopEngine::Native, suspend });
+            let error = refused(&format!("--{name}"));
+            assert!(error.contains("requires async mode") && error.contains("add async = N"), "{error}");
+            assert!(refused(&format!("--async 0 --{name}")).contains("requires async mode"));
+        }
+        assert!(settings("--ugreen=false").engine.suspend == SuspendEngine::None);
     }
 
     #[test]
@@ -438,6 +450,8 @@ mod tests {
         let loaded = with(&FakeWorld::default(), &format!("{APP} --async 2 --ugreen-stacksize 256")).unwrap();
         assert_eq!(loaded.notices.len(), 1);
         assert!(loaded.notices[0].contains("\"ugreen-stacksize\" has no effect"), "{:?}", loaded.notices);
+        let line = format!("{APP} --async 2 --ugreen --ugreen-stacksize 256");
+        assert!(with(&FakeWorld::default(), &line).unwrap().notices.is_empty());
     }
 
     #[test]

@@ -502,7 +502,7 @@ pub(crate) const GROUPS: &[Elsewhere] = &[
     .letters(&['O']),
     group(
         "this engine is not in this version",
-        "remove it; what works now is async = N alone (see greenloom --loop-list)",
+        "remove it; what works now is async = N, with ugreen or greenlet if you like (see greenloom --loop-list)",
         &[
             "gevent-monkey-patch",
             "gevent-early-monkey-patch",
