@@ -20,7 +20,7 @@ export VENV
 # Debian's nginx lies where only root looks.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help serve build test bench bench-waiting options clean need-rust debian-nginx debian-bench
+.PHONY: help serve build test bench bench-waiting bench-switching options clean need-rust debian-nginx debian-bench
 
 help:
 	@echo 'make serve          build, then serve the showcase on http://127.0.0.1:9090'
@@ -28,6 +28,7 @@ help:
 	@echo 'make build          the virtual environment $(VENV) with greenloom in it'
 	@echo 'make bench          greenloom and its peers, measured in one run'
 	@echo 'make bench-waiting  what slow, idle and sleeping requests cost'
+	@echo 'make bench-switching  what a switch, a core and a suspended request cost'
 	@echo 'make options        write the generated parts of the documents anew'
 	@echo 'make clean          remove $(VENV) and the build output'
 
@@ -45,6 +46,9 @@ bench: build debian-bench benches/.venv/.peers
 
 bench-waiting: build debian-bench
 	$(BIN)/python benches/waiting.py $(BENCH_ARGS)
+
+bench-switching: build $(VENV)/.tests debian-bench
+	$(BIN)/python benches/switching.py $(BENCH_ARGS)
 
 options:
 	cargo xtask options

@@ -22,30 +22,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from load import CLIENT_CPU, load_keep_alive
 from servers import HOST, SERVER_CPU, Kind, Server, greenloom
+from verdicts import Verdicts
 
 SLOW_CLIENTS = 500
 HEAD_LIMIT_S = 10
 BODY_LIMIT_S = 5
 POST_BUFFERING = 65_536
 HELLO = b"GET /hello HTTP/1.1\r\nHost: bench\r\n\r\n"
-
-
-@dataclass
-class Verdicts:
-    """What was found, line by line."""
-
-    broken: list[str] = field(default_factory=list)
-
-    def say(self, what: str, value: str, limit: str = "", *, kept: bool = True) -> None:
-        """Print a figure with its limit and whether it is kept."""
-        judged = f"  limit {limit}: {'kept' if kept else 'BROKEN'}" if limit else ""
-        print(f"  {what:44}{value:>22}{judged}", flush=True)
-        if not kept:
-            self.broken.append(what)
 
 
 def main() -> int:
