@@ -32,6 +32,16 @@ class TestRequestLog:
         line = LINE.replace("msecs (", "msecs via sendfile() (")
         assert request_log.parse(line).via == "sendfile"
 
+    def test_what_ended_before_its_time(self):
+        assert (request_log.parse(LINE).cancelled, request_log.parse(LINE).abandoned) == (None, False)
+        for why in ("client gone", "deadline", "stop"):
+            line = f"{LINE} [cancelled: {why}]"
+            found, given_up = request_log.parse(line), request_log.parse(f"{line} [abandoned]")
+            assert (found.cancelled, found.abandoned) == (why, False)
+            assert (given_up.cancelled, given_up.abandoned) == (why, True)
+        for end in (" [cancelled: ]", " [cancelled: other]", " [abandoned]", " [cancelled: stop] "):
+            assert request_log.parse(LINE + end) is None
+
     @pytest.mark.parametrize("other", ["x" + LINE, LINE + " ", LINE.replace("GET ", ""), ""])
     def test_no_line(self, other):
         assert request_log.parse(other) is None

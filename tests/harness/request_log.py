@@ -16,6 +16,7 @@ LINE = re.compile(
     r"\((?P<protocol>\S+) (?P<status>\d+)\) "
     r"(?P<headers>\d+) headers in (?P<header_bytes>\d+) bytes "
     r"\((?P<switches>\d+) switches on core (?P<core>\d+)\)"
+    r"(?: \[cancelled: (?P<cancelled>client gone|deadline|stop)\](?P<abandoned> \[abandoned\])?)?"
 )
 
 
@@ -43,6 +44,10 @@ class LoggedRequest:
     header_bytes: int
     switches: int
     core: int
+    cancelled: str | None
+    """Why it was ended before its time: "client gone", "deadline" or "stop"."""
+    abandoned: bool
+    """It would not end and was given up."""
 
 
 TEXT_FIELDS = {"address", "user", "date", "method", "uri", "protocol"}
@@ -54,6 +59,7 @@ def parse(line: str) -> LoggedRequest | None:
     if match is None:
         return None
     fields = match.groupdict()
-    via = fields.pop("via")
+    via, cancelled = fields.pop("via"), fields.pop("cancelled")
+    abandoned = fields.pop("abandoned") is not None
     values = {k: v if k in TEXT_FIELDS else int(v) for k, v in fields.items()}
-    return LoggedRequest(via=via, **values)
+    return LoggedRequest(via=via, cancelled=cancelled, abandoned=abandoned, **values)
