@@ -487,8 +487,9 @@ impl Worker {
         let mut failure = Failure::Gone;
         let cancelled = self.cores[core].cancelled;
         let begun = self.cores[core].response.begun;
-        // A head that is still in our hands can be taken back.
+        // A head that is still in our hands can be taken back. (A part of the body may be just as long.)
         let unsent = begun
+            && self.cores[core].response.body_bytes == 0
             && self.holder == Some(core)
             && self.scratch.len() as u64 == self.cores[core].response.header_bytes;
         if unsent {

@@ -186,7 +186,7 @@ mod tests {
     fn stubborn(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
         if worker.request(core).path() != b"/stubborn" {
             if let Some(Wakeup::Cancelled(_)) = why {
-                return Step::Done;
+                return Step::Failed;
             }
             TOLD.with_borrow_mut(|told| told.push((core, why)));
             worker.suspend(core);
@@ -276,7 +276,7 @@ mod tests {
                 Some(Action::Resume(core, why)) => {
                     assert_eq!(why, Wakeup::Cancelled(Cancel::Stop));
                     let step = *steps.entry(core).and_modify(|n| *n += 1).or_insert(0);
-                    if let Step::Done = stubborn(&mut worker, core, step, Some(why)) {
+                    if let Step::Failed = stubborn(&mut worker, core, step, Some(why)) {
                         worker.fail(core);
                     }
                 }

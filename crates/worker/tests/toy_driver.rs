@@ -234,6 +234,25 @@ mod tests {
     }
 
     #[test]
+    fn a_part_as_long_as_the_head_is_not_taken_for_it() {
+        fn fails(worker: &mut Worker, core: CoreId, _: u32, _: Option<Wakeup>) -> Step {
+            // `HTTP/1.1 200 OK`, `Content-Length: 1000`, `Date: Sun, 06 Nov 1994 08:49:37 GMT`, and an empty line.
+            let head = 17 + 22 + 37 + 2;
+            worker.respond(core, b"200 OK", Some(1000), |_| Ok(())).unwrap();
+            worker.flush(core);
+            worker.write(core, &vec![b'p'; head]);
+            Step::Failed
+        }
+        let (mut worker, address) = worker(|_| ());
+        let mut client = connect(address);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let mut got = Vec::new();
+        drive(&mut worker, fails, &mut |_| received(&mut client, &mut got));
+        assert_eq!(got.len(), 2 * count(&got, b"p"), "the length was meant");
+        assert_eq!((count(&got, b"HTTP/1.1 "), count(&got, b" 500 ")), (1, 0));
+    }
+
+    #[test]
     fn no_sleep_ends_early() {
         thread_local! { static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) }; }
         fn naps(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {

@@ -17,6 +17,8 @@ pub(crate) type App = fn(&mut Worker, CoreId, u32, Option<Wakeup>) -> Step;
 pub(crate) enum Step {
     Suspended,
     Done,
+    /// Ended by an exception.
+    Failed,
 }
 
 pub(crate) fn drive(
@@ -42,10 +44,14 @@ pub(crate) fn drive(
                 Action::Leave(leave) => return Some(leave),
             };
             let step = *steps.entry(core).and_modify(|n| *n += 1).or_insert(0);
-            if let Step::Done = app(worker, core, step, why) {
-                steps.remove(&core);
-                worker.finish(core);
+            match app(worker, core, step, why) {
+                Step::Suspended => continue,
+                Step::Done => worker.finish(core),
+                Step::Failed => {
+                    worker.fail(core);
+                }
             }
+            steps.remove(&core);
         }
         poll_one(worker, 50);
     }
