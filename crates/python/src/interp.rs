@@ -126,9 +126,12 @@ impl Interpreter {
             // SAFETY: the key that `find_gilstate_key` has proved to be CPython's.
             unsafe { libc::pthread_setspecific(key, state.cast()) };
         }
+        #[expect(clippy::disallowed_methods, reason = "this is the file that swaps")]
         // SAFETY: attached on the thread that all states of cores were made on; `state` lives: states of cores are
         // never deleted.
-        unsafe { ffi::PyThreadState_Swap(state) };
+        unsafe {
+            ffi::PyThreadState_Swap(state);
+        }
         if let Some(slot) = self.main_slot {
             // SAFETY: the one word of the runtime that held the main thread state. It is read by signal handlers on
             // whichever thread, so it is stored whole.

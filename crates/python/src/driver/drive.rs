@@ -66,7 +66,9 @@ fn wait(py: Python<'_>, server: &'static Server) -> io::Result<()> {
     let Some(mut batch) = batch else { return Ok(()) };
     let mut result = batch.wait(Some(0));
     if result.is_ok() && batch.is_empty() {
-        result = py.detach(|| batch.wait(timeout_ms));
+        #[expect(clippy::disallowed_methods, reason = "the blocking wait: nothing in it can switch")]
+        let waited = py.detach(|| batch.wait(timeout_ms));
+        result = waited;
     }
     server.worker.borrow_mut().give_batch(batch);
     result
