@@ -1,7 +1,8 @@
 # greenloom. The two set-up commands:
 #
 #   make serve    builds everything into this checkout, serves the showcase on http://127.0.0.1:9090
-#   make test     installs what the tests need, runs every test, ends with "N passed, N failed"
+#   make test     installs what the tests need (further versions of CPython, too), runs every test, ends
+#                 with "N passed, N failed"
 #
 # Needed beforehand: Rust (cargo with clippy and rustfmt), a C linker, Python 3.11 or newer with venv.
 # PYTHON=/path/to/python3 chooses the interpreter, VENV=dir the virtual environment.
@@ -25,12 +26,14 @@ export PATH := $(PATH):/usr/sbin:/sbin
 help:
 	@echo 'make serve          build, then serve the showcase on http://127.0.0.1:9090'
 	@echo 'make test           install what the tests need and run every test'
+	@echo 'make interpreters   environments for the further versions of CPython that make test needs'
+	@echo 'make test-debug-python  the contract tests on Debian'"'"'s debug build of CPython'
 	@echo 'make build          the virtual environment $(VENV) with greenloom in it'
 	@echo 'make bench          greenloom and its peers, measured in one run'
 	@echo 'make bench-waiting  what slow, idle and sleeping requests cost'
 	@echo 'make bench-switching  what a switch, a core and a suspended request cost'
 	@echo 'make options        write the generated parts of the documents anew'
-	@echo 'make clean          remove $(VENV) and the build output'
+	@echo 'make clean          remove $(VENV), all other environments and the build output'
 
 serve: build $(VENV)/.showcase
 	exec $(BIN)/greenloom --ini examples/showcase/showcase.ini
@@ -38,8 +41,15 @@ serve: build $(VENV)/.showcase
 build: need-rust $(VENV)/.build
 	cargo xtask wheel
 
-test: need-rust $(VENV)/.build $(VENV)/.tests debian-nginx
+test: need-rust $(VENV)/.build $(VENV)/.tests debian-nginx interpreters
 	cargo xtask ci
+
+# Debian's CPython with assertions, and an extension module and greenlet built against it.
+.PHONY: test-debug-python debian-dbg
+test-debug-python: need-rust debian-dbg
+	@$(MAKE) --no-print-directory VENV=.venv-dbg PYTHON=/usr/bin/python3-dbg .venv-dbg/.build .venv-dbg/.contract
+	VENV=.venv-dbg cargo xtask wheel
+	.venv-dbg/bin/python -m pytest -q -ra tests/contract $(TEST_ARGS)
 
 bench: build debian-bench benches/.venv/.peers
 	$(BIN)/python benches/http.py $(BENCH_ARGS)
@@ -54,7 +64,7 @@ options:
 	cargo xtask options
 
 clean:
-	rm -rf $(VENV) benches/.venv
+	rm -rf $(VENV) .venv-* .interpreters benches/.venv
 	cargo clean
 
 # ---- what the rules above stand on ---------------------------------------------------------------
@@ -94,10 +104,28 @@ $(VENV)/.tests: tests/requirements.txt tests/contract/requirements.txt examples/
 	$(PIP) install -r $<
 	@touch $@
 
+$(VENV)/.contract: tests/contract/requirements.txt | $(BIN)/python
+	$(PIP) install -r $<
+	@touch $@
+
+# A virtual environment .venv-3.X for each further CPython; one that is required and absent is fetched.
+# A machine where that is impossible is told so by xtask, which in CI takes it for a failure.
+.PHONY: interpreters
+interpreters: need-rust $(BIN)/python
+	@cargo xtask interpreters | while read -r what version; do \
+	  [ "$$what" != missing ] || .ci/debian-python "$$version" ".interpreters/$$version" </dev/null || true; \
+	done
+	@cargo xtask interpreters | while read -r version python; do \
+	  [ "$$version" = missing ] || $(MAKE) --no-print-directory VENV=".venv-$$version" PYTHON="$$python" \
+	    ".venv-$$version/.contract" </dev/null; \
+	done
+
 benches/.venv/.peers: benches/requirements.txt | $(BIN)/python
 	$(BIN)/python -m venv benches/.venv
 	benches/.venv/bin/python -m pip --disable-pip-version-check --quiet install -r $<
 	@touch $@
+
+comma := ,
 
 # $(call debian,test,packages): installs Debian packages unless the test succeeds.
 define debian
@@ -115,6 +143,9 @@ endef
 
 debian-nginx:
 	$(call debian,command -v nginx,nginx)
+
+debian-dbg:
+	$(call debian,python3.11d -c 'import ensurepip$(comma) _testcapi' && command -v c++,python3-dbg python3-dev python3-venv g++)
 
 debian-bench:
 	$(call debian,command -v wrk && command -v ab,wrk apache2-utils)

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::contract::{self, Occasion};
 use crate::counts::{Counts, cargo_line, pytest_line};
 use crate::{repository, say, tidy};
 
@@ -20,10 +21,12 @@ pub(crate) enum Step {
     Test,
     Wheel,
     Pytest,
+    Contract,
 }
 
 impl Step {
-    const IN_ORDER: [Self; 6] = [Self::Fmt, Self::Lint, Self::Tidy, Self::Test, Self::Wheel, Self::Pytest];
+    const IN_ORDER: [Self; 7] =
+        [Self::Fmt, Self::Lint, Self::Tidy, Self::Test, Self::Wheel, Self::Pytest, Self::Contract];
 
     fn name(self) -> &'static str {
         match self {
@@ -33,6 +36,7 @@ impl Step {
             Self::Test => "test",
             Self::Wheel => "wheel",
             Self::Pytest => "pytest",
+            Self::Contract => "contract",
         }
     }
 
@@ -42,7 +46,7 @@ impl Step {
 
     /// Whether the step must close with the number of tests it ran.
     fn runs_tests(self) -> bool {
-        matches!(self, Self::Test | Self::Pytest)
+        matches!(self, Self::Test | Self::Pytest | Self::Contract)
     }
 
     /// Takes in a line of the step's output: cargo closes every test binary, pytest the whole run.
@@ -61,22 +65,25 @@ impl Step {
 /// The first step that fails; in CI (`CI=true`) also any skipped test.
 pub(crate) fn run_all() -> Result<(), String> {
     let checkout = Checkout::here()?;
+    let mut output = Output::new(std::io::stdout());
     let mut total = Counts::default();
     for step in Step::IN_ORDER {
         say(&format!("\n==> {}", step.name()));
-        let outcome = checkout.run(step, &[]);
+        let outcome = checkout.run(step, Occasion::AfterPytest, &[], &mut output);
         let counts = match &outcome {
             Ok(counts) | Err(Failure { counts, .. }) => *counts,
         };
         total += counts;
         if let Err(failure) = outcome {
             if step.runs_tests() {
+                output.sum_up();
                 say(&total.to_string());
             }
             return Err(failure.reason);
         }
     }
-    let verdict = judge_skips(total, std::env::var("CI").is_ok_and(|value| value == "true"));
+    output.sum_up();
+    let verdict = judge_skips(total, in_ci());
     say(&total.to_string());
     verdict
 }
@@ -86,7 +93,21 @@ pub(crate) fn run_all() -> Result<(), String> {
 /// # Errors
 /// The step fails.
 pub(crate) fn run_one(step: Step, extra: &[String]) -> Result<(), String> {
-    Checkout::here()?.run(step, extra).map(|_| ()).map_err(|failure| failure.reason)
+    let mut output = Output::new(std::io::stdout());
+    let outcome = Checkout::here()?.run(step, Occasion::Alone, extra, &mut output);
+    if step == Step::Contract {
+        output.sum_up();
+    }
+    let (Ok(counts) | Err(Failure { counts, .. })) = &outcome;
+    if step == Step::Contract && *counts != Counts::default() {
+        say(&counts.to_string());
+    }
+    outcome.map(|_| ()).map_err(|failure| failure.reason)
+}
+
+/// Whether everything is supposed to be installed, so that nothing may be left out.
+pub(crate) fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
 /// Says skipped tests loudly; they are a failure where everything is supposed to be installed.
@@ -102,11 +123,39 @@ fn judge_skips(total: Counts, in_ci: bool) -> Result<(), String> {
     Ok(())
 }
 
+/// Where the lines of test runs go, and those that are worth a second look at the end.
+pub(crate) struct Output {
+    out: Box<dyn Write>,
+    summary: Vec<String>,
+}
+
+impl Output {
+    fn new(out: impl Write + 'static) -> Self {
+        Self { out: Box::new(out), summary: Vec::new() }
+    }
+
+    fn line(&mut self, line: &str) {
+        // A reader that has gone is no reason to stop the tests.
+        let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+        // tests/contract/conftest.py closes each run with a line for each pair of engines.
+        if line.starts_with("contract: CPython") {
+            self.summary.push(line.to_owned());
+        }
+    }
+
+    /// Prints the lines of the summary again, all together.
+    fn sum_up(&mut self) {
+        for line in std::mem::take(&mut self.summary) {
+            let _ = writeln!(self.out, "{line}");
+        }
+    }
+}
+
 /// Why a step failed, and what its tests counted until then.
 #[derive(Debug)]
-struct Failure {
-    reason: String,
-    counts: Counts,
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    pub(crate) counts: Counts,
 }
 
 impl From<String> for Failure {
@@ -117,13 +166,13 @@ impl From<String> for Failure {
 
 /// The checkout and its virtual environment.
 #[derive(Debug)]
-struct Checkout {
+pub(crate) struct Checkout {
     root: PathBuf,
     venv: PathBuf,
 }
 
 impl Checkout {
-    fn here() -> Result<Self, String> {
+    pub(crate) fn here() -> Result<Self, String> {
         let root = repository::root();
         let venv = root.join(std::env::var_os("VENV").unwrap_or_else(|| ".venv".into()));
         if !venv.join("bin/python").exists() {
@@ -132,18 +181,33 @@ impl Checkout {
         Ok(Self { root, venv })
     }
 
-    fn run(&self, step: Step, extra: &[String]) -> Result<Counts, Failure> {
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn python(&self) -> PathBuf {
+        self.venv.join("bin/python")
+    }
+
+    fn run(
+        &self,
+        step: Step,
+        occasion: Occasion,
+        extra: &[String],
+        output: &mut Output,
+    ) -> Result<Counts, Failure> {
         match step {
             Step::Fmt => self.quiet(self.cargo(&["fmt", "--all", "--check"]).args(extra))?,
             Step::Lint => self.lint()?,
             Step::Tidy => tidy::run()?,
-            Step::Wheel => self.quiet(&mut self.wheel())?,
+            Step::Wheel => self.build_own()?,
             Step::Test => {
                 // The extension module is left out: its test binary would have to link an interpreter.
                 let arguments = ["test", "--workspace", "--exclude", "greenloom-python", "--no-fail-fast"];
-                return self.counted(step, self.cargo(&arguments).args(extra), &mut std::io::stdout());
+                return self.counted(step, self.cargo(&arguments).args(extra), output);
             }
-            Step::Pytest => return self.counted(step, self.pytest()?.args(extra), &mut std::io::stdout()),
+            Step::Pytest => return self.counted(step, self.pytest()?.args(extra), output),
+            Step::Contract => return contract::run(self, occasion, extra, output),
         }
         Ok(Counts::default())
     }
@@ -154,10 +218,20 @@ impl Checkout {
         self.quiet(&mut self.tool("ruff", &["format", "--check", "."]))
     }
 
-    fn wheel(&self) -> Command {
+    /// Builds the extension module for the environment's own interpreter.
+    pub(crate) fn build_own(&self) -> Result<(), String> {
+        self.build_into(&self.venv)
+    }
+
+    /// Builds the extension module for the interpreter of `venv`, into it.
+    pub(crate) fn build_into(&self, venv: &Path) -> Result<(), String> {
         let mut command = self.tool("maturin", &["develop", "--release", "--quiet"]);
-        command.env("VIRTUAL_ENV", &self.venv);
-        command
+        command.env("VIRTUAL_ENV", venv);
+        if let Some(folder) = own_target(venv) {
+            let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+            command.env("CARGO_TARGET_DIR", self.root.join(target).join(folder));
+        }
+        self.quiet(&mut command)
     }
 
     /// pytest over the folders that hold tests; `-ra` prints the reason of every test that did not pass.
@@ -183,8 +257,15 @@ impl Checkout {
 
     /// A program of the virtual environment.
     fn tool(&self, name: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.venv.join("bin").join(name));
-        command.args(arguments).current_dir(&self.root);
+        let mut command = self.program(&self.venv.join("bin").join(name));
+        command.args(arguments);
+        command
+    }
+
+    /// Any program, in the root of the checkout.
+    pub(crate) fn program(&self, path: &Path) -> Command {
+        let mut command = Command::new(path);
+        command.current_dir(&self.root);
         command
     }
 
@@ -199,21 +280,25 @@ impl Checkout {
     }
 
     /// Runs tests: passes their output on to `out` and counts by their closing lines.
-    fn counted(&self, step: Step, command: &mut Command, out: &mut dyn Write) -> Result<Counts, Failure> {
+    pub(crate) fn counted(
+        &self,
+        step: Step,
+        command: &mut Command,
+        output: &mut Output,
+    ) -> Result<Counts, Failure> {
         let mut child =
             command.stdout(Stdio::piped()).spawn().map_err(|error| not_started(command, &error))?;
         let mut counts = Counts::default();
-        if let Some(output) = child.stdout.take() {
-            for line in BufReader::new(output).split(b'\n') {
+        if let Some(lines) = child.stdout.take() {
+            for line in BufReader::new(lines).split(b'\n') {
                 let line = line.map_err(|error| format!("{}: {error}", step.name()))?;
                 let line = String::from_utf8_lossy(&line);
-                // A reader that has gone is no reason to stop the tests.
-                let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+                output.line(&line);
                 step.count(&line, &mut counts);
             }
         }
         let status = child.wait().map_err(|error| format!("{}: {error}", step.name()))?;
-        let _ = writeln!(out, "{}: {counts}", step.name());
+        output.line(&format!("{}: {counts}", step.name()));
         let fail = |reason: String| Err(Failure { reason, counts });
         if !status.success() {
             return fail(format!("{} failed: {status}", shown(command, &self.root)));
@@ -226,6 +311,14 @@ impl Checkout {
         }
         Ok(counts)
     }
+}
+
+/// The folder for the build output of an environment beside `.venv`: as `.venv-3.12` is another
+/// interpreter's, `py3.12`. In a folder of both each build would compile `PyO3` and what uses it anew,
+/// for half a minute.
+fn own_target(venv: &Path) -> Option<String> {
+    let name = venv.file_name()?.to_str()?;
+    Some(format!("py{}", name.strip_prefix(".venv-")?))
 }
 
 /// Whether any `test_*.py` lies below `folder`.
@@ -276,12 +369,30 @@ mod tests {
     fn a_counted_step_must_count() {
         let checkout = Checkout { root: repository::root(), venv: PathBuf::new() };
         let run = |script: &str| {
-            checkout.counted(Step::Pytest, Command::new("sh").args(["-c", script]), &mut std::io::sink())
+            let mut output = Output::new(std::io::sink());
+            checkout.counted(Step::Pytest, Command::new("sh").args(["-c", script]), &mut output)
         };
         assert_eq!(run("echo '3 passed in 0.1s'").unwrap().passed, 3);
         assert!(run("true").unwrap_err().reason.contains("no test ran"));
         assert!(run("echo '3 passed in 0.1s'; exit 1").unwrap_err().reason.contains("failed"));
         assert_eq!(run("echo '2 passed, 1 failed in 0.1s'").unwrap_err().counts.failed, 1);
+    }
+
+    #[test]
+    fn lines_of_the_contract_tests_are_kept_for_the_end() {
+        let mut output = Output::new(std::io::sink());
+        for line in
+            ["contract: CPython 3.12.1, native+none: 2 passed, 0 failed, 0 skipped", "contract: 2 passed"]
+        {
+            output.line(line);
+        }
+        assert_eq!(output.summary.len(), 1);
+    }
+
+    #[test]
+    fn only_further_environments_have_build_output_of_their_own() {
+        assert_eq!(own_target(Path::new("/checkout/.venv")), None);
+        assert_eq!(own_target(Path::new("/checkout/.venv-3.12")).as_deref(), Some("py3.12"));
     }
 
     #[test]

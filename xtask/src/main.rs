@@ -1,12 +1,15 @@
 //! The command line of `cargo xtask`: one word chooses what to do.
 //!
 //! Owns the list of commands and the exit code. What each command does lives in its own module:
-//! [`ci`] runs the steps of `make test`, [`tidy`] checks what no compiler checks, [`layers`] compares
+//! [`ci`] runs the steps of `make test`, [`contract`] the one that needs several [`interpreters`],
+//! [`tidy`] checks what no compiler checks, [`layers`] compares
 //! who depends on whom with the table, [`generated`] writes and checks files made from the sources.
 
 mod ci;
+mod contract;
 mod counts;
 mod generated;
+mod interpreters;
 mod layers;
 mod repository;
 mod source_text;
@@ -24,6 +27,8 @@ usage: cargo xtask COMMAND
   test [ARGS]       cargo test over every crate but the extension module
   wheel             builds the extension module (release) into the virtual environment
   pytest [ARGS]     pytest over tests/, conformance/ and examples/
+  contract [ARGS]   pytest over tests/contract/ on every CPython from 3.11 to 3.14 that is there
+  interpreters      lists those CPythons, and which are missing; `make interpreters` sees to them
   options           writes docs/options.md and the table of engines in README.md anew
 
 VENV=DIR names the virtual environment (default: .venv, which `make build` creates).
@@ -37,6 +42,9 @@ fn main() -> ExitCode {
         "ci" => ci::run_all(),
         "tidy" => tidy::run(),
         "options" => generated::write(),
+        "interpreters" => {
+            ci::Checkout::here().and_then(|here| interpreters::list(here.root(), &here.python()))
+        }
         "" | "-h" | "--help" | "help" => {
             say(USAGE);
             Ok(())
