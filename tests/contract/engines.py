@@ -84,9 +84,6 @@ class Engine:
 def engines() -> tuple[Engine, ...]:
     """Every pair that is built and runs WSGI applications of CPython."""
     listed = run("--engines-json")
-    if listed.returncode != 0 and "unknown option" in listed.stdout + listed.stderr:
-        # A server from before that option has the plain engine alone.
-        return (Engine("native", "none", "--async N, or nothing"),)
     assert listed.returncode == 0, f"greenloom --engines-json: {listed.stdout}{listed.stderr}"
     return tuple(
         Engine(row["loop"], row["suspend"], row["ask"])
