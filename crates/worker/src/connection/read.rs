@@ -1,6 +1,6 @@
 //! Bytes to requests: one head or packet at a time, and the body behind it. Pure: no socket, no clock.
 
-use greenloom_proto::http1::body::{BodyError, ChunkEvent, ChunkedDecoder};
+use greenloom_proto::http1::body::{BodyError, ChunkEvent};
 use greenloom_proto::http1::head::percent_decode;
 use greenloom_proto::http1::head::{Framing, Head, HeadError, Limits, Parsed, Version};
 use greenloom_proto::http1::response::Exchange;
@@ -119,37 +119,39 @@ pub(crate) enum Fed {
     Refused(Refusal),
 }
 
+impl BodyFraming {
+    /// Looks at `input`, the bytes behind those consumed so far: how many are consumed now, and what they are. To be
+    /// called with the rest until all is consumed or the end is found; after an error never again.
+    pub(crate) fn next(&mut self, input: &[u8]) -> Result<(usize, ChunkEvent), BodyError> {
+        match self {
+            Self::Chunked(decoder) => decoder.next(input),
+            Self::Length(0) => Ok((0, ChunkEvent::End)),
+            Self::Length(_) if input.is_empty() => Ok((0, ChunkEvent::NeedMore)),
+            Self::Length(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= here as u64;
+                Ok((here, ChunkEvent::Data(0..here)))
+            }
+        }
+    }
+}
+
 impl Receiving {
     /// Takes body bytes.
     pub(crate) fn feed(&mut self, bytes: &[u8], options: &WorkerOptions) -> Fed {
         let mut used = 0;
         loop {
             let rest = &bytes[used..];
-            match &mut self.framing {
-                BodyFraming::Length(left) => {
-                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
-                    *left -= here as u64;
-                    let done = *left == 0;
-                    if let Err(refusal) = self.keep(&rest[..here], options) {
+            match self.framing.next(rest) {
+                Ok((_, ChunkEvent::NeedMore)) => return Fed::More,
+                Ok((n, ChunkEvent::End)) => return Fed::Complete(used + n),
+                Ok((n, ChunkEvent::Data(range))) => {
+                    if let Err(refusal) = self.keep(rest.get(range).unwrap_or_default(), options) {
                         return Fed::Refused(refusal);
                     }
-                    return if done { Fed::Complete(used + here) } else { Fed::More };
+                    used += n;
                 }
-                BodyFraming::Chunked(decoder) => match step(decoder, rest) {
-                    Ok((n, ChunkEvent::NeedMore)) if used + n == bytes.len() => return Fed::More,
-                    Ok((n, ChunkEvent::NeedMore)) => used += n,
-                    Ok((n, ChunkEvent::End)) => return Fed::Complete(used + n),
-                    Ok((n, ChunkEvent::Data(range))) => {
-                        if let Err(refusal) = self.keep(rest.get(range).unwrap_or_default(), options) {
-                            return Fed::Refused(refusal);
-                        }
-                        used += n;
-                    }
-                    Err(error) => {
-                        let reason = format!("invalid request body: {error}");
-                        return Fed::Refused(Refusal { status: Some(error.status()), reason });
-                    }
-                },
+                Err(error) => return Fed::Refused(malformed(error)),
             }
         }
     }
@@ -170,8 +172,9 @@ impl Receiving {
     }
 }
 
-fn step(decoder: &mut ChunkedDecoder, input: &[u8]) -> Result<(usize, ChunkEvent), BodyError> {
-    decoder.next(input)
+/// A body whose chunks do not parse.
+pub(crate) fn malformed(error: BodyError) -> Refusal {
+    Refusal { status: Some(error.status()), reason: format!("invalid request body: {error}") }
 }
 
 /// A body over `--limit-post`.
