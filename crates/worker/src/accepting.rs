@@ -199,7 +199,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives all connections away that no request holds: idle ones and those in the middle of a head.
+    /// Gives all connections away that no request holds: idle ones and those in the middle of a head. One whose body is
+    /// still read by an application is not among them: its state cannot leave the core.
     /// They are closed here in any case when the value is dropped without being sent.
     pub fn export_idle(&mut self) -> Vec<Exported> {
         let mut exported = Vec::new();

@@ -45,6 +45,8 @@ pub enum Doing {
     },
     /// It waits until its client has read what was written.
     Drains,
+    /// It waits for bytes of its request's body.
+    Reads,
     /// The application has left its coroutine by a switch of its own, and will come back by one.
     OwnSwitch,
 }
@@ -55,6 +57,7 @@ impl fmt::Display for Doing {
             Self::Runs => f.write_str("runs"),
             Self::Queued => f.write_str("queued"),
             Self::Drains => f.write_str("its output to drain"),
+            Self::Reads => f.write_str("its body to come"),
             Self::OwnSwitch => f.write_str("its own switch"),
             Self::Waits { fds, left_ms } => {
                 let mut comma = "";
@@ -95,6 +98,7 @@ impl Worker {
             State::Free | State::Running if !self.is_decided(core) => Doing::Runs,
             State::Free | State::Running | State::Queued => Doing::Queued,
             State::Stalled => Doing::Drains,
+            State::Reading => Doing::Reads,
             State::Waiting if slot.watches.is_empty() && slot.deadline_ns.is_none() => Doing::OwnSwitch,
             State::Waiting => {
                 // Reading and writing of one descriptor share a watch, which stands in the list twice.
@@ -123,6 +127,7 @@ mod tests {
         assert_eq!(Doing::Runs.to_string(), "runs");
         assert_eq!(Doing::Queued.to_string(), "queued");
         assert_eq!(Doing::Drains.to_string(), "its output to drain");
+        assert_eq!(Doing::Reads.to_string(), "its body to come");
         assert_eq!(Doing::OwnSwitch.to_string(), "its own switch");
     }
 }

@@ -12,6 +12,7 @@ use greenloom_sys::{epoll, net};
 
 use crate::body::Collector;
 use crate::connection::{self, After, BodyFraming, Fed, Receiving, Refusal, State, Step};
+use crate::incoming::{BodyFailure, Incoming};
 use crate::request::Request;
 use crate::slots::Key;
 use crate::worker::{Worker, kind};
@@ -46,10 +47,11 @@ impl Worker {
         if mask & epoll::OUT != 0 && !broken {
             self.drain_output(key);
         }
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get(key) else { return };
         match connection.state {
             State::Idle | State::Head | State::Body(_) | State::Lingering => self.advance(key),
             State::Busy(_) | State::Draining(_) | State::Parked(_) if broken => self.lose_client(key),
+            State::Busy(core) if self.wants_body(core) => self.advance(key),
             State::Busy(_) | State::Draining(_) | State::Parked(_) => {}
         }
     }
@@ -65,17 +67,13 @@ impl Worker {
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut receives = 0;
-        while let Some(connection) = self.connections.get_mut(key) {
-            let listens =
-                matches!(connection.state, State::Idle | State::Head | State::Body(_) | State::Lingering);
-            if !listens || !connection.flags.readable {
-                break;
-            }
+        while self.listens(key) {
             if receives == RECEIVES {
                 self.enqueue(key);
                 break;
             }
             receives += 1;
+            let Some(connection) = self.connections.get_mut(key) else { break };
             match net::recv(connection.fd.as_fd(), &mut buffer) {
                 Ok(Received::Nothing) => connection.flags.readable = false,
                 Ok(Received::Bytes(n)) => {
@@ -91,6 +89,7 @@ impl Worker {
                         unread.drain(..used);
                     }
                 }
+                Err(_) if matches!(connection.state, State::Busy(_)) => self.lose_client(key),
                 Ok(Received::End) | Err(_) => self.client_ended(key),
             }
         }
@@ -104,6 +103,19 @@ impl Worker {
             if !matches!(connection.state, State::Busy(_)) {
                 self.register(key);
             }
+        }
+    }
+
+    /// Whether bytes of a connection are wanted, and there may be some.
+    fn listens(&self, key: Key) -> bool {
+        let Some(connection) = self.connections.get(key).filter(|connection| connection.flags.readable)
+        else {
+            return false;
+        };
+        match connection.state {
+            State::Idle | State::Head | State::Body(_) | State::Lingering => true,
+            State::Busy(core) => self.wants_body(core),
+            State::Parked(_) | State::Draining(_) => false,
         }
     }
 
@@ -146,7 +158,11 @@ impl Worker {
                 },
                 State::Body(_) => used += self.feed_body(key, &bytes[used..]),
                 State::Lingering => return bytes.len(),
-                State::Parked(_) | State::Busy(_) | State::Draining(_) => return used,
+                State::Busy(core) => match self.feed_incoming(core, &bytes[used..]) {
+                    0 => return used,
+                    n => used += n,
+                },
+                State::Parked(_) | State::Draining(_) => return used,
             }
         }
         used
@@ -226,7 +242,14 @@ impl Worker {
             }
             Framing::Chunked => (None, BodyFraming::Chunked(ChunkedDecoder::default())),
         };
-        if request.source == crate::Source::Http && request.head.expect_continue && !body_has_begun {
+        let continue_due =
+            request.source == crate::Source::Http && request.head.expect_continue && !body_has_begun;
+        if self.starts_early(&request) {
+            request.body = crate::Body::Empty;
+            request.incoming = Some(Box::new(Incoming::new(body.1, continue_due)));
+            return self.request_complete(key, request);
+        }
+        if continue_due {
             self.send_pieces(key, &[CONTINUE]);
         }
         let began_ms = self.reactor.now_ms();
@@ -259,7 +282,7 @@ impl Worker {
         }
     }
 
-    /// A request is complete: it gets a core, or waits for one.
+    /// A request is complete, or as complete as it needs to be to start: it gets a core, or waits for one.
     fn request_complete(&mut self, key: Key, request: Box<Request>) {
         if self.cores.has_free() && self.parked.is_empty() {
             return self.start(key, request);
@@ -290,8 +313,9 @@ impl Worker {
         false
     }
 
-    fn start(&mut self, key: Key, request: Box<Request>) {
+    fn start(&mut self, key: Key, mut request: Box<Request>) {
         let Some(core) = self.cores.take(key) else { return };
+        self.cores[core].incoming = request.incoming.take();
         let old = std::mem::replace(&mut self.cores[core].request, request);
         self.keep_spare(old);
         if let Some(connection) = self.connections.get_mut(key) {
@@ -369,11 +393,19 @@ impl Worker {
         }
     }
 
-    /// The client has closed its side (or broken the connection) while it had to send something.
+    /// The client has closed its side (or broken the connection) while it had to send something. A core that reads the
+    /// body goes on without the rest of it: the client may still read the answer.
     fn client_ended(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.readable = false;
         connection.flags.ended = true;
+        if let State::Busy(core) = connection.state {
+            self.fail_body(core, BodyFailure::ClientClosed);
+            if self.waits_for_nobody(core) {
+                self.lose_client(key);
+            }
+            return;
+        }
         if let State::Body(receiving) = &connection.state {
             let received = receiving.collector.received();
             let peer = describe(connection.peer);
@@ -401,6 +433,7 @@ impl Worker {
     pub(crate) fn client_gone(&mut self, core: CoreId) {
         self.counters.clients_gone += 1;
         self.cores[core].connection = None;
+        self.fail_body(core, BodyFailure::ClientClosed);
         self.cancel(core, Cancel::ClientGone);
     }
 
@@ -504,7 +537,7 @@ impl Worker {
 }
 
 /// A peer, for log lines.
-fn describe(peer: net::Peer) -> String {
+pub(crate) fn describe(peer: net::Peer) -> String {
     match peer {
         net::Peer::Ip(address, port) => std::net::SocketAddr::new(address, port).to_string(),
         net::Peer::Unix => "unix".to_owned(),

@@ -9,6 +9,7 @@
 //! | 3. take a core, or park until one is free | `inbound.rs`, `cores/table.rs` |
 //! | 4. start: the driver gets [`Action::Start`] | `worker.rs` |
 //! | 5. suspend and resume: waits, yields, back-pressure | `suspension.rs`, `cores/watch.rs`, `schedule.rs` |
+//! |    read a body that is still coming (`--body-early`) | `incoming.rs` |
 //! | 6. write the response | `outbound.rs`, `flusher.rs`, `connection/output.rs` |
 //! | 7. log, free the core | `outbound.rs`, `request_log.rs` |
 //! | 8. keep the connection alive, or close it | `outbound.rs`, `inbound.rs` |
@@ -47,6 +48,7 @@ mod cores;
 mod flusher;
 mod in_flight;
 mod inbound;
+mod incoming;
 mod options;
 mod outbound;
 mod request;
@@ -67,6 +69,7 @@ pub use greenloom_reactor::{Batch, Wake};
 pub use greenloom_sys::clock;
 pub use greenloom_sys::net::Peer;
 pub use in_flight::{Doing, InFlight};
+pub use incoming::{BodyFailure, BodyRead};
 pub use options::WorkerOptions;
 pub use outbound::{Failure, Written};
 pub use request::{Request, Source};
@@ -76,7 +79,7 @@ pub use worker::{Counters, Worker};
 /// What a driver has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A complete request waits in this core: run it on a coroutine.
+    /// A request waits in this core, complete but for a body that is read as it comes: run it on a coroutine.
     Start(CoreId),
     /// The coroutine of this core goes on, for this reason.
     Resume(CoreId, Wakeup),
@@ -96,6 +99,8 @@ pub enum Wakeup {
     Wait,
     /// Its output has drained: it may write again.
     Drained,
+    /// Its body has bytes, an end or a failure: it may read again.
+    Input,
     /// Its request is pointless from now on: it must end.
     Cancelled(Cancel),
 }

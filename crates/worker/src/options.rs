@@ -22,6 +22,8 @@ pub struct WorkerOptions {
     pub body_timeout_ms: u64,
     /// Bytes per second; 0: no rate.
     pub body_min_rate: u64,
+    /// Requests below these paths start before their body is there; a prefix ends where a slash or the path does.
+    pub body_early: Vec<String>,
     /// Idle time between requests; 0: one request per connection.
     pub keep_alive_ms: u64,
     /// Longest time without progress of a write.
@@ -29,7 +31,7 @@ pub struct WorkerOptions {
     /// How long a request may have its core, by path prefix (empty: every path; otherwise it ends at a slash or the
     /// path's end). The longest prefix counts; 0 is no deadline.
     pub request_timeouts: Vec<(String, u64)>,
-    /// Output held for one connection before its core has to wait.
+    /// Output held for one connection before its core has to wait; input before it is left in the socket.
     pub high_water: usize,
     /// Whether yields may be sent together (see `flusher.rs`).
     pub coalesce: bool,
@@ -56,6 +58,7 @@ impl WorkerOptions {
             head_timeout_ms: limits.head_timeout_ms,
             body_timeout_ms: limits.body_timeout_ms,
             body_min_rate: limits.body_min_rate,
+            body_early: limits.body_early.clone(),
             keep_alive_ms: limits.keep_alive_ms,
             write_stall_ms: limits.socket_timeout_ms,
             request_timeouts: limits.request_timeouts.clone(),

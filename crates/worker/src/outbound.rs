@@ -11,6 +11,7 @@ use greenloom_sys::{clock, net};
 use crate::connection::output::Drained;
 use crate::connection::{After, State};
 use crate::cores::table::State as CoreState;
+use crate::incoming::BodyFailure;
 use crate::request_log::{Record, append_line};
 use crate::slots::Key;
 use crate::worker::Worker;
@@ -107,10 +108,11 @@ impl Worker {
         if self.cores[core].cancelled.is_some() {
             return Ok(());
         }
+        let mut exchange = self.cores[core].request.exchange;
+        // A body that is still to come may never be read: whatever is behind it could not be found.
+        exchange.keep_alive = exchange.keep_alive && !self.draining && self.body_is_complete(core);
         self.own_scratch(core);
         let date = self.date();
-        let mut exchange = self.cores[core].request.exchange;
-        exchange.keep_alive &= !self.draining;
         let mut writer = begin(&mut self.scratch, &exchange, status)?;
         fields(&mut writer)?;
         let framed = writer.end(known_length, &date);
@@ -288,9 +290,11 @@ impl Worker {
             self.scratch.extend_from_slice(LAST_CHUNK);
         }
         self.flush(core);
+        let after = if self.body_is_complete(core) { After::Close } else { After::Linger };
         self.cores[core].detached = true;
+        self.fail_body(core, BodyFailure::Disconnected);
         if let Some(key) = self.cores[core].connection.take() {
-            self.after_response(key, After::Close);
+            self.after_response(key, after);
         }
     }
 
@@ -500,16 +504,19 @@ impl Worker {
         }
         let mut after = After::Close;
         if failure == Failure::Answered {
-            self.own_scratch(core);
-            let date = self.date();
-            let exchange = self.cores[core].request.exchange;
-            let before = self.scratch.len();
-            let keep_alive = exchange.keep_alive && !self.draining && cancelled != Some(Cancel::Stop);
             let status = match cancelled {
                 Some(Cancel::Deadline) => 504,
                 Some(Cancel::Stop) => 503,
-                Some(Cancel::ClientGone) | None => 500,
+                Some(Cancel::ClientGone) | None => self.body_failure(core).map_or(500, BodyFailure::status),
             };
+            let exchange = self.cores[core].request.exchange;
+            let keep_alive = exchange.keep_alive
+                && !self.draining
+                && cancelled != Some(Cancel::Stop)
+                && self.body_is_complete(core);
+            self.own_scratch(core);
+            let date = self.date();
+            let before = self.scratch.len();
             let body = error_page(
                 &mut self.scratch,
                 exchange.version,
@@ -543,6 +550,7 @@ impl Worker {
             self.schedule.remove(core);
         }
         self.write_request_line(core);
+        let after = self.end_body(core, after);
         if let Some(key) = self.cores[core].connection {
             self.after_response(key, after);
         }

@@ -6,6 +6,7 @@ use greenloom_proto::http1::response::Exchange;
 use greenloom_sys::net::Peer;
 
 use crate::Body;
+use crate::incoming::Incoming;
 
 /// What the head was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,10 @@ pub struct Request {
     pub vars: Vec<(Span, Span)>,
     /// The path, decoded, when it had `%` in it (HTTP only).
     pub decoded_path: Vec<u8>,
-    /// The body; complete.
+    /// The body; complete. Empty when it is read as it comes.
     pub body: Body,
+    /// The body that is read as it comes, until the request has a core.
+    pub(crate) incoming: Option<Box<Incoming>>,
     /// How many bytes the body has; `None`: the client announced none.
     pub content_length: Option<u64>,
     /// Who asks.
@@ -52,6 +55,7 @@ impl Request {
             vars: Vec::new(),
             decoded_path: Vec::new(),
             body: Body::Empty,
+            incoming: None,
             content_length: None,
             peer: Peer::Unix,
             listener: 0,

@@ -239,11 +239,15 @@ impl Worker {
         }
     }
 
-    /// What every suspension begins with; `false`: the request is cancelled, and its coroutine will be told (again).
-    fn begin_suspension(&mut self, core: CoreId) -> bool {
-        self.flush(core);
-        self.watch_client(core);
-        let now_ms = self.reactor.now_ms();
+    /// Sends a core to the end of the run queue, whatever has been decided for it.
+    pub(crate) fn queue_anew(&mut self, core: CoreId) {
+        self.note_suspension(core);
+        self.cores[core].state = State::Queued;
+        self.schedule.push(core);
+    }
+
+    /// Counts a suspension; what has been decided for the core before means nothing any more.
+    fn note_suspension(&mut self, core: CoreId) {
         let slot = &mut self.cores[core];
         slot.switches += 1;
         slot.first_slice = false;
@@ -251,6 +255,15 @@ impl Worker {
         if slot.state == State::Queued {
             self.schedule.remove(core);
         }
+    }
+
+    /// What every suspension begins with; `false`: the request is cancelled, and its coroutine will be told (again).
+    pub(crate) fn begin_suspension(&mut self, core: CoreId) -> bool {
+        self.flush(core);
+        self.watch_client(core);
+        let now_ms = self.reactor.now_ms();
+        self.note_suspension(core);
+        let slot = &self.cores[core];
         if slot.cancelled.is_some() {
             self.forget_waits(core);
             // Not at once: a coroutine that never ends must not keep the others from their turns.
@@ -273,11 +286,12 @@ impl Worker {
     /// Whether a core waits in the middle of a response while its client has closed its side. Such a client may still
     /// read the answer to a request that it has sent whole (RFC 9112 §9.6), so it is not gone before the head has
     /// left, nor while bytes flow; but the reader of an event stream that closes has left, and nothing would tell
-    /// until the next event.
+    /// until the next event. A client whose body the application has not read to its end may only have sent it whole.
     pub(crate) fn waits_for_nobody(&self, core: CoreId) -> bool {
         let slot = &self.cores[core];
         slot.state == State::Waiting
             && slot.response.begun
+            && slot.incoming.as_ref().is_none_or(|incoming| incoming.is_over())
             && slot
                 .connection
                 .and_then(|key| self.connections.get(key))
@@ -325,7 +339,7 @@ impl Worker {
         }
     }
 
-    fn go_on(&mut self, core: CoreId, why: Wakeup) {
+    pub(crate) fn go_on(&mut self, core: CoreId, why: Wakeup) {
         let slot = &mut self.cores[core];
         slot.state = State::Running;
         slot.slice_ns = None;
@@ -449,7 +463,7 @@ impl Worker {
                 self.schedule.remove(core);
                 self.cancel_now(core, why);
             }
-            State::Waiting | State::Stalled => self.cancel_now(core, why),
+            State::Waiting | State::Stalled | State::Reading => self.cancel_now(core, why),
         }
     }
 
@@ -478,7 +492,7 @@ impl Worker {
 }
 
 /// Whether a path prefix, which ends at a slash, holds for a path.
-fn covers(prefix: &[u8], path: &[u8]) -> bool {
+pub(crate) fn covers(prefix: &[u8], path: &[u8]) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || prefix.is_empty())
 }
 

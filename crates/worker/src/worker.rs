@@ -32,6 +32,7 @@ pub(crate) mod kind {
     pub(crate) const CORE: u8 = 5;
     pub(crate) const EXPIRY: u8 = 6;
     pub(crate) const WAKEUP: u8 = 7;
+    pub(crate) const BODY: u8 = 8;
 }
 
 /// Bytes one receive can bring. One buffer serves all connections.
@@ -414,6 +415,7 @@ impl Worker {
             kind::LISTENER => self.resume_accepting(),
             kind::CORE => self.on_core_timer(core_of(key)),
             kind::EXPIRY => self.on_expiry(core_of(key)),
+            kind::BODY => self.on_body_timer(Key::from_token(key)),
             _ => {}
         }
     }

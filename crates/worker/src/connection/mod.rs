@@ -1,5 +1,5 @@
 //! Connections: bytes, timers, keep-alive and back-pressure. A connection holds a core only while a complete request
-//! of it runs.
+//! of it runs, or one that reads its body as it comes.
 
 pub(crate) mod output;
 mod read;
@@ -28,7 +28,8 @@ pub(crate) enum State {
     Body(Box<Receiving>),
     /// Has a complete request and waits for a free core. No timer: it is our turn.
     Parked(Box<Request>),
-    /// A core works on its request. Timer: write stall, while output waits.
+    /// A core works on its request. Timer: write stall, while output waits. A body that is still coming has a timer of
+    /// its own.
     Busy(CoreId),
     /// The response is complete but not all sent. Timer: write stall.
     Draining(After),

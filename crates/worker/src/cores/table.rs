@@ -6,6 +6,7 @@ use greenloom_proto::http1::response::BodyMode;
 
 use crate::Cancel;
 use crate::cores::CoreId;
+use crate::incoming::Incoming;
 use crate::request::Request;
 use crate::slots::Key;
 
@@ -25,6 +26,8 @@ pub(crate) enum State {
     Waiting,
     /// Suspended until its output has drained.
     Stalled,
+    /// Suspended until its request's body has bytes, an end or a failure.
+    Reading,
 }
 
 /// How far the response of a core has got.
@@ -60,6 +63,8 @@ pub(crate) struct Core {
     /// The connection that gets the response; `None` once the client is gone.
     pub(crate) connection: Option<Key>,
     pub(crate) request: Box<Request>,
+    /// The request's body, if it is read as it comes.
+    pub(crate) incoming: Option<Box<Incoming>>,
     pub(crate) response: Response,
     /// Counts suspensions and requests: an action that was decided earlier is recognised by it.
     pub(crate) epoch: u32,
@@ -116,6 +121,7 @@ impl Table {
                 state: State::Free,
                 connection: None,
                 request: Box::new(Request::new()),
+                incoming: None,
                 response: Response::NONE,
                 epoch: 0,
                 cancelled: None,
@@ -183,6 +189,7 @@ impl Table {
         core.expires_ms = NEVER_MS;
         core.sequence = core.sequence.wrapping_add(1);
         core.request.body = crate::Body::Empty;
+        core.incoming = None;
         self.free.push(id);
     }
 

@@ -1,0 +1,446 @@
+//! Bodies that are read while they come (`--body-early`): such a request has its core from the head on.
+//!
+//! [`Incoming`] holds what the client has sent and the application has not read: pure, no socket and no clock. Below it
+//! are the calls of the worker: reading without waiting, and suspending the core until there is something to read.
+//! Receiving itself is `inbound.rs`; what a suspension means is `suspension.rs`.
+//!
+//! - **Bounds.** At most `--output-buffer` bytes lie here unread (besides one receive's worth that has not been decoded);
+//!   then the socket is left alone, and TCP tells the client.
+//! - **Whose time it is.** Only the time in which the core stands in [`Worker::await_body`] counts against
+//!   `--body-timeout` and `--body-min-rate`: a client that was ready to send while the application did something else
+//!   has nothing to answer for. Every byte earns its time, whenever it came.
+//! - **The client leaves.** A body that can no longer become complete fails: bytes that came before are read first, then
+//!   the failure. That comes before any cancellation: a pending read ends with the failure, and the core is cancelled at
+//!   its next suspension, if its client is gone by then as `suspension.rs` means it. A client that has closed its side is
+//!   not gone while the application has not read the body to its end: it may simply have sent all it had to send.
+//! - **What is not read.** At the end of the request the rest is thrown away if it is here already and small. Otherwise
+//!   the connection ends, with lingering; an answer whose head is made before the body is complete says so.
+//!
+//! A connection with such a request is busy, and is not exported; neither is any other with a request.
+
+use std::fmt;
+
+use greenloom_proto::http1::body::{BodyError, ChunkEvent};
+use greenloom_proto::http1::response::CONTINUE;
+
+use crate::CoreId;
+use crate::Wakeup;
+use crate::connection::{After, BodyFraming, State as ConnectionState};
+use crate::cores::table::State;
+use crate::request::Request;
+use crate::slots::Key;
+use crate::suspension::covers;
+use crate::worker::{Worker, kind};
+
+/// Bytes a core may read in a row before others get their turn: about as long as a slice of yields (100 us).
+const SLICE_BYTES: usize = 256 * 1024;
+
+/// What [`Worker::read_body`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyRead {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// The body is complete, and has been read.
+    End,
+    /// Nothing for now, or it is the turn of others: [`Worker::await_body`], suspend, and try again.
+    Wait,
+    /// It will never be complete. What came before has been read.
+    Failed(BodyFailure),
+}
+
+/// Why a body will not be complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFailure {
+    /// The client has left in the middle of it.
+    ClientClosed,
+    /// The application itself has ended the connection.
+    Disconnected,
+    /// It has more bytes than `--limit-post` allows.
+    TooLarge,
+    /// Its chunks do not parse.
+    Malformed(BodyError),
+    /// The application has waited too long for too few bytes.
+    TooSlow,
+}
+
+impl BodyFailure {
+    /// The answer, if the application has none.
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            Self::ClientClosed | Self::Disconnected => 400,
+            Self::TooLarge => 413,
+            Self::Malformed(error) => error.status(),
+            Self::TooSlow => 408,
+        }
+    }
+}
+
+impl fmt::Display for BodyFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientClosed => {
+                f.write_str("the client closed the connection in the middle of the request body")
+            }
+            Self::Disconnected => {
+                f.write_str("the application ended the connection in the middle of the request body")
+            }
+            Self::TooLarge => f.write_str("the request body has more bytes than --limit-post allows"),
+            Self::Malformed(error) => write!(f, "invalid request body: {error}"),
+            Self::TooSlow => f.write_str("request body too slow (--body-timeout, --body-min-rate)"),
+        }
+    }
+}
+
+impl std::error::Error for BodyFailure {}
+
+/// How a body goes on behind the bytes that are here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tail {
+    /// More is to come.
+    Open,
+    /// All is here.
+    Complete,
+    /// Nothing will come.
+    Failed(BodyFailure),
+}
+
+/// A body on its way to an application that reads it as it comes.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    framing: BodyFraming,
+    tail: Tail,
+    bytes: Vec<u8>,
+    /// Where the bytes begin that have not been read.
+    start: usize,
+    /// Bytes of the body so far, read or not.
+    received: u64,
+    /// The client waits for a word before it sends the body.
+    continue_due: bool,
+    /// Bytes read since the core last gave way.
+    slice: usize,
+    /// When the core began to wait for bytes, and how long it has waited before.
+    wait_began_ms: u64,
+    waited_ms: u64,
+    /// Earliest timer of this body in the heap.
+    armed_ms: Option<u64>,
+}
+
+impl Incoming {
+    /// `continue_due`: the client waits for `100 Continue`.
+    pub(crate) fn new(framing: BodyFraming, continue_due: bool) -> Self {
+        Self {
+            framing,
+            tail: Tail::Open,
+            bytes: Vec::new(),
+            start: 0,
+            received: 0,
+            continue_due,
+            slice: 0,
+            wait_began_ms: 0,
+            waited_ms: 0,
+            armed_ms: None,
+        }
+    }
+
+    /// Bytes that have not been read.
+    fn held(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    fn is_open(&self) -> bool {
+        self.tail == Tail::Open
+    }
+
+    /// Whether a read would find anything: bytes, the end, or a failure.
+    fn has_news(&self) -> bool {
+        self.held() > 0 || !self.is_open()
+    }
+
+    /// Whether nothing is to be had of it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        match self.tail {
+            Tail::Open => false,
+            Tail::Complete => self.held() == 0,
+            Tail::Failed(_) => true,
+        }
+    }
+
+    /// Decodes received bytes, as many as there is room for; returns how many were used. What is behind the end of the
+    /// body is not.
+    fn feed(&mut self, input: &[u8], high_water: usize, limit: Option<u64>) -> usize {
+        let mut used = 0;
+        while self.is_open() {
+            // A chunk's frame takes no room, but decoding looks no further than the body could fill.
+            let room = high_water.saturating_sub(self.held()).min(input.len() - used);
+            let window = &input[used..used + room];
+            match self.framing.next(window) {
+                Ok((n, ChunkEvent::NeedMore)) => {
+                    used += n;
+                    if n == 0 {
+                        break;
+                    }
+                }
+                Ok((n, ChunkEvent::End)) => {
+                    used += n;
+                    self.tail = Tail::Complete;
+                }
+                Ok((n, ChunkEvent::Data(range))) => {
+                    used += n;
+                    self.received += range.len() as u64;
+                    if limit.is_some_and(|limit| self.received > limit) {
+                        self.tail = Tail::Failed(BodyFailure::TooLarge);
+                    } else {
+                        self.push(window.get(range).unwrap_or_default());
+                    }
+                }
+                Err(error) => self.tail = Tail::Failed(BodyFailure::Malformed(error)),
+            }
+        }
+        used
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if self.start > 0 && self.start >= self.bytes.len() / 2 {
+            // Moves fewer bytes than have been read since the last time.
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn take(&mut self, into: &mut [u8]) -> usize {
+        let n = self.held().min(into.len());
+        into[..n].copy_from_slice(&self.bytes[self.start..self.start + n]);
+        self.start += n;
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            self.start = 0;
+        }
+        self.slice = self.slice.saturating_add(n);
+        n
+    }
+}
+
+impl Worker {
+    /// Whether the body of the request in a core is read as it comes: by [`Self::read_body`], and not taken.
+    pub fn body_is_incoming(&self, core: CoreId) -> bool {
+        self.cores[core].incoming.is_some()
+    }
+
+    /// Reads bytes of an incoming body into `into`, which has room for at least one: at once, those that are here. The
+    /// first read sends `100 Continue` to a client that waits for it.
+    pub fn read_body(&mut self, core: CoreId, into: &mut [u8]) -> BodyRead {
+        match &self.cores[core].incoming {
+            Some(incoming) if incoming.slice >= SLICE_BYTES && !incoming.is_over() => BodyRead::Wait,
+            _ => self.read_body_now(core, into),
+        }
+    }
+
+    /// As [`Self::read_body`], but it is nobody else's turn: [`BodyRead::Wait`] means that nothing is here.
+    pub fn read_body_now(&mut self, core: CoreId, into: &mut [u8]) -> BodyRead {
+        if self.cores[core].incoming.as_ref().is_some_and(|incoming| !incoming.has_news()) {
+            self.send_continue(core);
+            self.receive_body(core);
+        }
+        let Some(incoming) = &mut self.cores[core].incoming else { return BodyRead::End };
+        match incoming.tail {
+            _ if incoming.held() > 0 => BodyRead::Bytes(incoming.take(into)),
+            Tail::Open => BodyRead::Wait,
+            Tail::Complete => BodyRead::End,
+            Tail::Failed(failure) => BodyRead::Failed(failure),
+        }
+    }
+
+    /// Suspends a core until its body has bytes, its end or a failure. Registered waits stay for the suspend that is
+    /// still to come.
+    pub fn await_body(&mut self, core: CoreId) {
+        self.flush(core);
+        if let Some(incoming) = &mut self.cores[core].incoming {
+            incoming.slice = 0;
+        }
+        let slot = &self.cores[core];
+        if slot.connection.is_none() && slot.cancelled.is_none() && self.body_has_news(core) {
+            // The client was lost just now: the read that is pending fails, and the next suspension is told.
+            return self.queue_anew(core);
+        }
+        if !self.begin_suspension(core) {
+            return;
+        }
+        if self.body_has_news(core) {
+            self.cores[core].state = State::Queued;
+            self.schedule.push(core);
+            return;
+        }
+        self.cores[core].state = State::Reading;
+        let now_ms = self.reactor.refresh_now();
+        if let Some(incoming) = &mut self.cores[core].incoming {
+            incoming.wait_began_ms = now_ms;
+        }
+        self.arm_body(core);
+        // Bytes that are here already make no event.
+        if let Some(key) = self.cores[core].connection
+            && let Some(connection) = self.connections.get(key)
+            && (connection.flags.readable || !connection.unread.is_empty())
+        {
+            self.enqueue(key);
+        }
+    }
+
+    fn body_has_news(&self, core: CoreId) -> bool {
+        self.cores[core].incoming.as_ref().is_none_or(|incoming| incoming.has_news())
+    }
+
+    /// Whether a request starts before its body is there.
+    pub(crate) fn starts_early(&self, request: &Request) -> bool {
+        self.options.body_early.iter().any(|prefix| covers(prefix.as_bytes(), request.path()))
+    }
+
+    /// Whether a core has room for more of its body.
+    pub(crate) fn wants_body(&self, core: CoreId) -> bool {
+        let incoming = self.cores[core].incoming.as_ref();
+        incoming.is_some_and(|body| body.is_open() && body.held() < self.options.high_water)
+    }
+
+    /// Gives received bytes to a core's body; returns how many were used.
+    pub(crate) fn feed_incoming(&mut self, core: CoreId, bytes: &[u8]) -> usize {
+        let Some(incoming) = &mut self.cores[core].incoming else { return 0 };
+        if !incoming.is_open() {
+            return 0;
+        }
+        let used = incoming.feed(bytes, self.options.high_water, self.options.limit_post);
+        if let Tail::Failed(failure) = incoming.tail {
+            self.note_body_failure(core, failure);
+        }
+        self.body_came(core);
+        used
+    }
+
+    /// The body of a core will not be complete.
+    pub(crate) fn fail_body(&mut self, core: CoreId, failure: BodyFailure) {
+        let Some(incoming) = &mut self.cores[core].incoming else { return };
+        if incoming.is_open() {
+            incoming.tail = Tail::Failed(failure);
+            self.note_body_failure(core, failure);
+            self.body_came(core);
+        }
+    }
+
+    /// Why the body of a core has failed.
+    pub(crate) fn body_failure(&self, core: CoreId) -> Option<BodyFailure> {
+        match self.cores[core].incoming.as_ref()?.tail {
+            Tail::Failed(failure) => Some(failure),
+            Tail::Open | Tail::Complete => None,
+        }
+    }
+
+    /// Whether all of a core's body has come; looks once more if it has not.
+    pub(crate) fn body_is_complete(&mut self, core: CoreId) -> bool {
+        if self.cores[core].incoming.as_ref().is_some_and(|incoming| incoming.is_open()) {
+            self.receive_body(core);
+        }
+        self.cores[core].incoming.as_ref().is_none_or(|incoming| incoming.tail == Tail::Complete)
+    }
+
+    /// The request has ended: what it has not read is thrown away. Returns what follows the response.
+    pub(crate) fn end_body(&mut self, core: CoreId, after: After) -> After {
+        let Some(incoming) = &mut self.cores[core].incoming else { return after };
+        incoming.bytes.clear();
+        incoming.start = 0;
+        let complete = self.body_is_complete(core);
+        self.cores[core].incoming = None;
+        if complete { after } else { After::Linger }
+    }
+
+    /// The timer of a connection's incoming body.
+    pub(crate) fn on_body_timer(&mut self, key: Key) {
+        let now_ms = self.reactor.now_ms();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let ConnectionState::Busy(core) = connection.state else { return };
+        let Some(incoming) = &mut self.cores[core].incoming else { return };
+        if incoming.armed_ms.is_none_or(|armed| armed > now_ms) {
+            return; // An entry of an earlier body.
+        }
+        incoming.armed_ms = None;
+        if self.body_due_ms(core).is_some_and(|due| due <= now_ms) {
+            // What has arrived in time may not have been looked at yet.
+            self.receive_body(core);
+        }
+        match self.body_due_ms(core) {
+            Some(due) if due <= now_ms => self.fail_body(core, BodyFailure::TooSlow),
+            _ => self.arm_body(core),
+        }
+    }
+
+    /// When the time of a body is up for which a core waits.
+    fn body_due_ms(&self, core: CoreId) -> Option<u64> {
+        let slot = &self.cores[core];
+        let incoming = slot.incoming.as_ref().filter(|_| slot.state == State::Reading)?;
+        let earned =
+            incoming.received.saturating_mul(1000).checked_div(self.options.body_min_rate).unwrap_or(0);
+        let left = (self.options.body_timeout_ms + earned).saturating_sub(incoming.waited_ms);
+        Some(incoming.wait_began_ms + left)
+    }
+
+    /// Sees to it that a body is looked at when its time is up. That moment never comes nearer, so one entry in the heap
+    /// serves all waits.
+    fn arm_body(&mut self, core: CoreId) {
+        let (Some(due_ms), Some(key)) = (self.body_due_ms(core), self.cores[core].connection) else { return };
+        if let Some(incoming) = &mut self.cores[core].incoming
+            && incoming.armed_ms.is_none()
+        {
+            incoming.armed_ms = Some(due_ms);
+            self.reactor.arm(due_ms, key.token(kind::BODY));
+        }
+    }
+
+    /// There is something to read: a core that waits for it goes on.
+    fn body_came(&mut self, core: CoreId) {
+        let slot = &mut self.cores[core];
+        if slot.state != State::Reading {
+            return;
+        }
+        if let Some(incoming) = &mut slot.incoming
+            && incoming.has_news()
+        {
+            incoming.waited_ms += self.reactor.now_ms().saturating_sub(incoming.wait_began_ms);
+            self.go_on(core, Wakeup::Input);
+        }
+    }
+
+    /// Looks at the socket, although nothing may have happened there.
+    fn receive_body(&mut self, core: CoreId) {
+        if let Some(key) = self.cores[core].connection
+            && let Some(connection) = self.connections.get_mut(key)
+        {
+            connection.flags.readable = true;
+            self.advance(key);
+        }
+    }
+
+    /// The application wants the body: a client that waits for that is told, unless it has sent it or been answered.
+    fn send_continue(&mut self, core: CoreId) {
+        let slot = &mut self.cores[core];
+        let Some(incoming) = &mut slot.incoming else { return };
+        let due = std::mem::take(&mut incoming.continue_due) && incoming.received == 0;
+        if let Some(key) = slot.connection
+            && due
+            && !slot.response.begun
+            && slot.cancelled.is_none()
+        {
+            self.send_pieces(key, &[CONTINUE]);
+        }
+    }
+
+    fn note_body_failure(&mut self, core: CoreId, failure: BodyFailure) {
+        let slot = &self.cores[core];
+        let Some(incoming) = &slot.incoming else { return };
+        if failure == BodyFailure::Disconnected {
+            return;
+        }
+        if failure != BodyFailure::ClientClosed {
+            self.counters.refused += 1;
+        }
+        let (received, peer) = (incoming.received, crate::inbound::describe(slot.request.peer));
+        self.log_server(&format!("{failure}, after {received} bytes of it (client {peer})"));
+    }
+}

@@ -1,0 +1,863 @@
+//! Bodies that are read while they come: what an application reads is what was sent, however the bytes are cut, whenever
+//! it reads, and whoever leaves; and nothing behind a body is lost or misread.
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::io::{ErrorKind, Read as _, Write as _};
+    use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+    use std::time::{Duration, Instant};
+
+    use greenloom_worker::config::{Protocol, Settings};
+    use greenloom_worker::{
+        Action, Alone, BodyFailure, BodyRead, Cancel, CoreId, Listen, Wakeup, Worker, WorkerOptions, Written,
+    };
+    use proptest::prelude::*;
+
+    // ---- applications -----------------------------------------------------------------------------------------
+
+    /// What an application does, step by step.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Do {
+        /// Reads to the end, at most so many bytes at a time.
+        ReadAll(usize),
+        /// Reads so many bytes.
+        Read(usize),
+        /// Lets milliseconds pass.
+        Sleep(u64),
+        /// Writes a head and a part of a body without an announced length.
+        Begin,
+        /// Answers with what it has read, by `finish`, without reading any further.
+        Echo,
+        /// Ends the connection to the client.
+        Disconnect,
+    }
+
+    /// A request in a core.
+    struct Run {
+        plan: Vec<Do>,
+        at: usize,
+        path: String,
+        got: Vec<u8>,
+        asleep: bool,
+    }
+
+    impl std::fmt::Debug for Run {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{} {:?} at {}, {} bytes read", self.path, self.plan, self.at, self.got.len())
+        }
+    }
+
+    /// How a request has ended.
+    #[derive(Debug, PartialEq)]
+    struct Ended {
+        path: String,
+        got: Vec<u8>,
+        failure: Option<BodyFailure>,
+        cancelled: Option<Cancel>,
+    }
+
+    struct World {
+        worker: Worker,
+        address: SocketAddr,
+        plan: fn(&str) -> Vec<Do>,
+        runs: HashMap<CoreId, Run>,
+        ended: Vec<Ended>,
+        /// Times a core had to wait for its body, or gave way in the middle of it.
+        waits: usize,
+    }
+
+    impl World {
+        fn new(plan: fn(&str) -> Vec<Do>, change: impl FnOnce(&mut WorkerOptions)) -> Self {
+            Self::speaking(Protocol::Http, plan, change)
+        }
+
+        fn speaking(
+            protocol: Protocol,
+            plan: fn(&str) -> Vec<Do>,
+            change: impl FnOnce(&mut WorkerOptions),
+        ) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut options = WorkerOptions {
+                cores: 4,
+                log_requests: false,
+                body_early: vec!["/e".to_owned()],
+                ..WorkerOptions::from_settings(&Settings::default())
+            };
+            change(&mut options);
+            let listen = Listen { fd: OwnedFd::from(listener), protocol };
+            let worker = Worker::new(options, vec![listen], None, Box::new(Alone::default())).unwrap();
+            Self { worker, address, plan, runs: HashMap::new(), ended: Vec::new(), waits: 0 }
+        }
+
+        fn connect(&self) -> TcpStream {
+            let stream = TcpStream::connect(self.address).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
+        }
+
+        fn turn(&mut self) {
+            self.worker.turn().unwrap();
+            while let Some(action) = self.worker.next_action() {
+                match action {
+                    Action::Start(core) => {
+                        let path = String::from_utf8(self.worker.request(core).path().to_vec()).unwrap();
+                        let plan = (self.plan)(&path);
+                        let run = Run { plan, at: 0, path, got: Vec::new(), asleep: false };
+                        assert!(self.runs.insert(core, run).is_none(), "{core:?} was given twice");
+                        self.run(core);
+                    }
+                    Action::Resume(core, Wakeup::Cancelled(why)) => {
+                        self.worker.fail(core);
+                        self.end(core, None, Some(why));
+                    }
+                    Action::Resume(core, _) => self.run(core),
+                    Action::Abandon(_) | Action::Leave(_) => unreachable!("nobody asked for it"),
+                }
+            }
+        }
+
+        fn end(&mut self, core: CoreId, failure: Option<BodyFailure>, cancelled: Option<Cancel>) {
+            let run = self.runs.remove(&core).expect("a core without a request was resumed");
+            self.ended.push(Ended { path: run.path, got: run.got, failure, cancelled });
+        }
+
+        /// Goes on until the request suspends or ends.
+        fn run(&mut self, core: CoreId) {
+            loop {
+                let worker = &mut self.worker;
+                let run = self.runs.get_mut(&core).expect("a core without a request was resumed");
+                let Some(step) = run.plan.get(run.at).copied() else {
+                    worker.finish(core);
+                    return self.end(core, None, None);
+                };
+                match step {
+                    Do::ReadAll(most) | Do::Read(most) => {
+                        let mut piece = vec![0; most];
+                        match worker.read_body(core, &mut piece) {
+                            BodyRead::Bytes(n) => {
+                                assert!(n > 0);
+                                run.got.extend_from_slice(&piece[..n]);
+                                match &mut run.plan[run.at] {
+                                    Do::Read(left) if *left == n => run.at += 1,
+                                    Do::Read(left) => *left -= n,
+                                    _ => {}
+                                }
+                            }
+                            BodyRead::End => run.at += 1,
+                            BodyRead::Wait => {
+                                self.waits += 1;
+                                return worker.await_body(core);
+                            }
+                            BodyRead::Failed(failure) => {
+                                assert_eq!(
+                                    worker.read_body(core, &mut piece),
+                                    BodyRead::Failed(failure),
+                                    "it stays so"
+                                );
+                                worker.fail(core);
+                                return self.end(core, Some(failure), None);
+                            }
+                        }
+                    }
+                    Do::Sleep(ms) => {
+                        if !run.asleep {
+                            run.asleep = true;
+                            worker.sleep(core, ms);
+                            return worker.suspend(core);
+                        }
+                        run.asleep = false;
+                        run.at += 1;
+                    }
+                    Do::Begin => {
+                        run.at += 1;
+                        worker.respond(core, b"200 OK", None, |_| Ok(())).unwrap();
+                        let _ = worker.write(core, b"begun");
+                    }
+                    Do::Echo => {
+                        if !worker.response_begun(core) {
+                            let known = run.got.len() as u64;
+                            worker.respond(core, b"200 OK", Some(known), |_| Ok(())).unwrap();
+                        }
+                        // What a slow client does not take at once is of no interest here.
+                        let _ = worker.write_through(core, &run.got).unwrap();
+                        run.at += 1;
+                    }
+                    Do::Disconnect => {
+                        run.at += 1;
+                        worker.disconnect(core);
+                        assert_eq!(worker.write(core, b"x"), Written::Taken(1));
+                    }
+                }
+            }
+        }
+
+        fn until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !done(self) {
+                assert!(Instant::now() < deadline, "nothing happened for too long: {:?}", self.runs);
+                self.turn();
+                std::thread::yield_now();
+            }
+        }
+
+        /// Until so many requests have ended.
+        fn until_ended(&mut self, requests: usize) {
+            self.until(|world| world.ended.len() >= requests);
+        }
+
+        /// Until a core waits for its body.
+        fn until_waiting(&mut self, times: usize) {
+            self.until(|world| world.waits >= times);
+        }
+
+        fn until_got(&mut self, client: &mut TcpStream, got: &mut Vec<u8>, what: &str) {
+            self.until(|_| {
+                receive(client, got);
+                find(got, what.as_bytes()).is_some()
+            });
+        }
+    }
+
+    fn receive(client: &mut TcpStream, got: &mut Vec<u8>) -> bool {
+        let mut piece = vec![0; 65536];
+        loop {
+            match client.read(&mut piece) {
+                Ok(0) => return true,
+                Ok(n) => got.extend_from_slice(&piece[..n]),
+                Err(error) => return error.kind() != ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+        haystack.windows(needle.len()).position(|window| window == needle)
+    }
+
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    fn pattern(len: usize) -> Vec<u8> {
+        (0u8..=250).cycle().take(len).collect()
+    }
+
+    /// A request with a `Content-Length`, without its body.
+    fn post(path: &str, len: usize) -> Vec<u8> {
+        format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len}\r\n\r\n").into_bytes()
+    }
+
+    fn chunked_post(path: &str) -> Vec<u8> {
+        format!("POST {path} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n").into_bytes()
+    }
+
+    fn chunks(body: &[u8], size: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        for chunk in body.chunks(size) {
+            out.extend_from_slice(format!("{:x};x=y\r\n", chunk.len()).as_bytes());
+            out.extend_from_slice(chunk);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"0\r\nTrailer: x\r\n\r\n");
+        out
+    }
+
+    fn reset(client: TcpStream) {
+        rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+        drop(client);
+    }
+
+    fn read_all(_: &str) -> Vec<Do> {
+        vec![Do::ReadAll(10_000), Do::Echo]
+    }
+
+    const GET: &[u8] = b"GET /after HTTP/1.1\r\nHost: h\r\n\r\n";
+
+    // ---- tests ------------------------------------------------------------------------------------------------
+
+    #[test]
+    fn a_request_starts_at_its_head_and_reads_what_drips() {
+        let mut world = World::new(read_all, |_| ());
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client.write_all(&post("/e/x", 4)).unwrap();
+        for (times, byte) in (1..).zip(b"abcd") {
+            world.until_waiting(times);
+            assert_eq!(world.worker.busy_cores(), 1);
+            client.write_all(&[*byte]).unwrap();
+        }
+        world.until_got(&mut client, &mut got, "\r\n\r\nabcd");
+        assert!(find(&got, b"Connection: close").is_none(), "it is kept alive: {}", text(&got));
+        client.write_all(&post("/e/again", 2)).unwrap();
+        client.write_all(b"ef").unwrap();
+        world.until_got(&mut client, &mut got, "\r\n\r\nef");
+        let paths: Vec<_> = world.ended.iter().map(|ended| &ended.path[..]).collect();
+        assert_eq!((paths, world.worker.connection_count()), (vec!["/e/x", "/e/again"], 1));
+    }
+
+    #[test]
+    fn elsewhere_a_request_starts_with_its_complete_body() {
+        let mut world = World::new(read_all, |_| ());
+        let mut clients: Vec<_> = ["/x", "/early", "/", "/x/e"].map(|path| (path, world.connect())).into();
+        for (path, client) in &mut clients {
+            client.write_all(&post(path, 4)).unwrap();
+            client.write_all(b"abc").unwrap();
+        }
+        let (mut early, mut got) = (world.connect(), Vec::new());
+        early.write_all(&post("/%65", 4)).unwrap();
+        early.write_all(b"abcd").unwrap();
+        world.until_got(&mut early, &mut got, "abcd");
+        assert_eq!((world.ended.len(), world.worker.busy_cores()), (1, 0));
+    }
+
+    #[test]
+    fn requests_behind_a_body_are_neither_lost_nor_misread() {
+        let mut world = World::new(read_all, |_| ());
+        let mut stream = chunked_post("/e/1");
+        stream.extend(chunks(b"first body", 3));
+        stream.extend(post("/e/2", 6));
+        stream.extend(b"second");
+        stream.extend(GET);
+        stream.extend(chunked_post("/e/3"));
+        stream.extend(chunks(b"third", 1));
+        for cut in 1..stream.len() {
+            world.ended.clear();
+            let mut client = world.connect();
+            client.write_all(&stream[..cut]).unwrap();
+            for _ in 0..3 {
+                world.turn();
+            }
+            client.write_all(&stream[cut..]).unwrap();
+            world.until_ended(4);
+            let bodies: Vec<_> = world.ended.iter().map(|ended| text(&ended.got)).collect();
+            assert_eq!(bodies, ["first body", "second", "", "third"], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_application_that_does_not_read_stops_its_client() {
+        fn late(path: &str) -> Vec<Do> {
+            if path == "/e" { vec![Do::Sleep(100), Do::ReadAll(100_000), Do::Echo] } else { vec![Do::Echo] }
+        }
+        let mut world = World::new(late, |options| options.limit_post = None);
+        let body = pattern(64 << 20);
+        let mut client = world.connect();
+        client.write_all(&chunked_post("/e")).unwrap();
+        let wire = chunks(&body, 50_000);
+        let mut sent = 0;
+        let mut push = |world: &mut World| {
+            let before = world.ended.is_empty() && world.waits == 0;
+            while let Ok(n) = client.write(&wire[sent..]) {
+                sent += n;
+                if sent == wire.len() {
+                    break;
+                }
+            }
+            assert!(!before || sent < wire.len() / 2, "nobody reads, and {sent} bytes were taken");
+            sent == wire.len()
+        };
+        world.until(|world| push(world));
+        world.until_ended(1);
+        assert!(world.ended[0].got == body);
+    }
+
+    #[test]
+    fn a_fast_upload_lets_others_have_their_turn() {
+        let mut world = World::new(read_all, |_| ());
+        let body = pattern(4 << 20);
+        let mut client = world.connect();
+        let wire = [post("/e", body.len()), body.clone()].concat();
+        client.set_nonblocking(false).unwrap();
+        let sender = std::thread::spawn(move || client.write_all(&wire).map(|()| client));
+        world.until_ended(1);
+        assert!(world.ended[0].got == body);
+        assert!(world.waits >= 15, "{} waits for 4 MiB", world.waits);
+        let _client = sender.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_client_that_leaves_in_the_middle_fails_the_read() {
+        let mut world = World::new(read_all, |_| ());
+        let (mut closes, mut got) = (world.connect(), Vec::new());
+        closes.write_all(&post("/e/closes", 10)).unwrap();
+        closes.write_all(b"abc").unwrap();
+        let mut resets = world.connect();
+        resets.write_all(&post("/e/resets", 10)).unwrap();
+        world.until(|world| world.waits >= 2 && world.runs.len() == 2);
+        closes.shutdown(Shutdown::Write).unwrap();
+        world.until_ended(1);
+        world.until(|_| receive(&mut closes, &mut got));
+        assert!(got.starts_with(b"HTTP/1.1 400 Bad Request\r\n"), "{}", text(&got));
+        assert!(find(&got, b"Connection: close").is_some());
+        reset(resets);
+        world.until_ended(2);
+        let failure = Some(BodyFailure::ClientClosed);
+        let ended = |path: &str, got: &[u8]| Ended {
+            path: path.to_owned(),
+            got: got.to_vec(),
+            failure,
+            cancelled: None,
+        };
+        assert_eq!(world.ended, [ended("/e/closes", b"abc"), ended("/e/resets", b"")]);
+        assert_eq!((world.worker.busy_cores(), world.worker.counters().clients_gone), (0, 1));
+        world.until(|world| world.worker.connection_count() == 0);
+    }
+
+    #[test]
+    fn a_departure_between_reads_cancels_unless_the_body_may_be_whole() {
+        fn sleeps(path: &str) -> Vec<Do> {
+            let rest = [Do::ReadAll(3), Do::Sleep(1), Do::Echo];
+            if path == "/e/long" {
+                vec![Do::Begin, Do::Sleep(60_000)]
+            } else {
+                [vec![Do::Begin, Do::Read(2), Do::Sleep(50)], rest.to_vec()].concat()
+            }
+        }
+        let mut world = World::new(sleeps, |_| ());
+        let (mut whole, mut got) = (world.connect(), Vec::new());
+        whole.write_all(&post("/e/whole", 10)).unwrap();
+        whole.write_all(b"0123456789").unwrap();
+        whole.shutdown(Shutdown::Write).unwrap();
+        let mut cut = world.connect();
+        cut.write_all(&post("/e/long", 10)).unwrap();
+        cut.write_all(b"01234").unwrap();
+        let mut gone = world.connect();
+        gone.write_all(&post("/e/long", 10)).unwrap();
+        world.until(|world| world.runs.len() == 3);
+        cut.shutdown(Shutdown::Write).unwrap();
+        reset(gone);
+        world.until_ended(3);
+        let ended = |path: &str| world.ended.iter().filter(|ended| ended.path == path).collect::<Vec<_>>();
+        assert_eq!(ended("/e/whole")[0].got, b"0123456789", "closing its side is not leaving");
+        for ended in ended("/e/long") {
+            assert_eq!((ended.failure, ended.cancelled), (None, Some(Cancel::ClientGone)));
+        }
+        world.until(|_| receive(&mut whole, &mut got));
+        assert!(find(&got, b"begun").is_some());
+    }
+
+    #[test]
+    fn a_body_that_is_too_large_or_malformed_fails_with_the_bytes_before_it_read() {
+        let mut world = World::new(read_all, |options| options.limit_post = Some(8));
+        let large = [chunked_post("/e/large"), b"6\r\n012345\r\n6\r\n678901\r\n0\r\n\r\n".to_vec()].concat();
+        let bad = [chunked_post("/e/bad"), b"3\r\nabc\r\nzz\r\n".to_vec(), GET.to_vec()].concat();
+        let announced = post("/e/announced", 9);
+        for (wire, status, body) in [
+            (large, "413 Content Too Large", "012345"),
+            (bad, "400 Bad Request", "abc"),
+            (announced, "413 ", ""),
+        ] {
+            let (mut client, mut got) = (world.connect(), Vec::new());
+            client.write_all(&wire).unwrap();
+            world.until(|_| receive(&mut client, &mut got));
+            assert!(got.starts_with(format!("HTTP/1.1 {status}").as_bytes()), "{}", text(&got));
+            assert_eq!(got.windows(9).filter(|window| window == b"HTTP/1.1 ").count(), 1, "{}", text(&got));
+            if !body.is_empty() {
+                assert_eq!(text(&world.ended.pop().unwrap().got), body);
+            }
+        }
+        assert!(world.ended.is_empty(), "what announces too much takes no core");
+        assert_eq!(world.worker.counters().refused, 3);
+    }
+
+    #[test]
+    fn only_time_spent_waiting_for_the_client_makes_it_slow() {
+        fn slow(path: &str) -> Vec<Do> {
+            if path == "/e/patient" { vec![Do::Sleep(150), Do::ReadAll(1), Do::Echo] } else { read_all(path) }
+        }
+        let mut world = World::new(slow, |options| {
+            options.body_timeout_ms = 60;
+            options.body_min_rate = 1_000_000;
+        });
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client.write_all(&post("/e/patient", 3)).unwrap();
+        client.write_all(b"abc").unwrap();
+        world.until_got(&mut client, &mut got, "\r\n\r\nabc");
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client.write_all(&post("/e/drips", 3)).unwrap();
+        client.write_all(b"ab").unwrap();
+        let began = Instant::now();
+        world.until(|_| receive(&mut client, &mut got));
+        // The worker counts whole milliseconds.
+        assert!(began.elapsed() >= Duration::from_millis(55));
+        assert!(got.starts_with(b"HTTP/1.1 408 "), "{}", text(&got));
+        assert_eq!(world.ended[1].failure, Some(BodyFailure::TooSlow));
+    }
+
+    #[test]
+    fn dripping_earns_time_and_waits_add_up() {
+        let mut world = World::new(read_all, |options| {
+            options.body_timeout_ms = 40;
+            options.body_min_rate = 100; // A byte earns 10 ms.
+        });
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client.write_all(&post("/e", 1000)).unwrap();
+        let began = Instant::now();
+        let mut next = began;
+        world.until(|_| {
+            // Slower than the rate, so it ends; the bytes that came have earned time, so not after 40 ms.
+            if Instant::now() >= next && client.write(b"x").is_ok() {
+                next += Duration::from_millis(20);
+            }
+            receive(&mut client, &mut got)
+        });
+        assert!(got.starts_with(b"HTTP/1.1 408 "), "{}", text(&got));
+        let bytes = world.ended[0].got.len() as u64;
+        // The worker counts whole milliseconds.
+        let earned = Duration::from_millis(40 + 10 * bytes - 5);
+        assert!(began.elapsed() >= earned, "{:?} for {bytes} bytes", began.elapsed());
+    }
+
+    #[test]
+    fn continue_is_sent_with_the_first_read_only() {
+        fn some(path: &str) -> Vec<Do> {
+            if path == "/e/never" { vec![Do::Sleep(10), Do::Echo] } else { read_all(path) }
+        }
+        fn expecting(path: &str) -> String {
+            format!("POST {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+        }
+        let mut world = World::new(some, |_| ());
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client.write_all(expecting("/e/never").as_bytes()).unwrap();
+        world.until(|_| receive(&mut client, &mut got));
+        assert!(got.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", text(&got));
+        assert!(find(&got, b"Connection: close").is_some(), "the body may come or not: {}", text(&got));
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client.write_all(expecting("/e/reads").as_bytes()).unwrap();
+        world.until_got(&mut client, &mut got, "HTTP/1.1 100 Continue\r\n\r\n");
+        client.write_all(b"abc").unwrap();
+        world.until_got(&mut client, &mut got, "abc");
+        assert_eq!(got.windows(4).filter(|window| window == b" 100").count(), 1);
+        assert!(find(&got, b"Connection: close").is_none());
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client.write_all(format!("{}abc", expecting("/e/impatient")).as_bytes()).unwrap();
+        world.until_got(&mut client, &mut got, "abc");
+        assert!(got.starts_with(b"HTTP/1.1 200 OK\r\n"), "it has not waited: {}", text(&got));
+    }
+
+    #[test]
+    fn a_body_that_nobody_reads_is_thrown_away_or_ends_the_connection() {
+        let mut world = World::new(|_| vec![Do::Echo], |_| ());
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client
+            .write_all(&[post("/e", 6), b"GET /x".to_vec(), chunked_post("/e"), chunks(b"GET", 2)].concat())
+            .unwrap();
+        client.write_all(GET).unwrap();
+        world.until(|_| {
+            receive(&mut client, &mut got);
+            got.windows(9).filter(|window| window == b"HTTP/1.1 ").count() == 3
+        });
+        assert!(find(&got, b"Connection: close").is_none(), "{}", text(&got));
+        // A large one, of which little is there: the client can finish sending and read the answer.
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client.write_all(&post("/e", 1 << 20)).unwrap();
+        world.until_got(&mut client, &mut got, "\r\n\r\n");
+        assert!(find(&got, b"Connection: close").is_some(), "{}", text(&got));
+        let rest = [pattern(1 << 20), GET.to_vec()].concat();
+        let mut sent = 0;
+        world.until(|_| {
+            sent += client.write(&rest[sent..]).unwrap_or(0);
+            sent == rest.len()
+        });
+        client.shutdown(Shutdown::Write).unwrap();
+        world.until(|world| receive(&mut client, &mut got) && world.worker.connection_count() == 2);
+        assert_eq!(got.windows(9).filter(|window| window == b"HTTP/1.1 ").count(), 1, "{}", text(&got));
+    }
+
+    #[test]
+    fn an_order_to_leave_reaches_a_core_that_reads() {
+        let mut world = World::new(read_all, |_| ());
+        let mut client = world.connect();
+        client.write_all(&post("/e", 5)).unwrap();
+        world.until_waiting(1);
+        world.worker.cancel_all();
+        world.until_ended(1);
+        assert_eq!(world.ended[0].cancelled, Some(Cancel::Stop));
+        assert_eq!(world.worker.busy_cores(), 0);
+    }
+
+    #[test]
+    fn a_deadline_ends_a_core_that_reads_whether_bytes_come_or_not() {
+        let mut world = World::new(read_all, |options| options.request_timeouts = vec![(String::new(), 50)]);
+        let (mut idle, mut got) = (world.connect(), Vec::new());
+        idle.write_all(&post("/e/idle", 5)).unwrap();
+        let mut busy = world.connect();
+        busy.write_all(&chunked_post("/e/busy")).unwrap();
+        let wire = [b"10000\r\n".to_vec(), vec![b'x'; 0x10000], b"\r\n".to_vec()].concat();
+        let mut sent = 0;
+        world.until(|world| {
+            while let Ok(n) = busy.write(&wire[sent..]) {
+                sent = (sent + n) % wire.len();
+            }
+            world.ended.len() == 2
+        });
+        for ended in &world.ended {
+            assert_eq!((ended.failure, ended.cancelled), (None, Some(Cancel::Deadline)), "{}", ended.path);
+        }
+        world.until(|_| receive(&mut idle, &mut got));
+        assert!(got.starts_with(b"HTTP/1.1 504 "), "{}", text(&got));
+        assert!(find(&got, b"Connection: close").is_some(), "the body may still come: {}", text(&got));
+    }
+
+    #[test]
+    fn a_request_that_has_to_wait_for_a_core_loses_nothing() {
+        fn first_sleeps(path: &str) -> Vec<Do> {
+            if path == "/first" { vec![Do::Sleep(30), Do::Echo] } else { read_all(path) }
+        }
+        let mut world = World::new(first_sleeps, |options| options.cores = 1);
+        let mut first = world.connect();
+        first.write_all(b"GET /first HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        world.until(|world| world.worker.busy_cores() == 1);
+        let body = pattern(300_000);
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        let wire = [post("/e", body.len()), body.clone()].concat();
+        let mut sent = 0;
+        world.until(|world| {
+            sent += client.write(&wire[sent..]).unwrap_or(0);
+            receive(&mut client, &mut got);
+            world.ended.len() == 2
+        });
+        assert!(world.ended[1].got == body);
+    }
+
+    #[test]
+    fn who_disconnects_reads_no_further_and_others_see_no_difference() {
+        let mut world = World::new(|_| vec![Do::Read(2), Do::Begin, Do::Disconnect, Do::ReadAll(5)], |_| ());
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client.write_all(&post("/e", 10)).unwrap();
+        client.write_all(b"abc").unwrap();
+        world.until_ended(1);
+        assert_eq!(world.ended[0].failure, Some(BodyFailure::Disconnected));
+        assert_eq!(world.ended[0].got, b"abc");
+        client.write_all(b"defghij").unwrap();
+        world.until(|_| receive(&mut client, &mut got));
+        assert!(find(&got, b"begun").is_some(), "{}", text(&got));
+    }
+
+    #[test]
+    fn over_the_uwsgi_protocol_the_body_follows_the_packet() {
+        let mut world = World::speaking(Protocol::Uwsgi, read_all, |_| ());
+        let mut vars = Vec::new();
+        for (key, value) in [
+            ("REQUEST_METHOD", "POST"),
+            ("PATH_INFO", "/e/x"),
+            ("REQUEST_URI", "/e/x"),
+            ("SERVER_PROTOCOL", "HTTP/1.1"),
+            ("CONTENT_LENGTH", "6"),
+        ] {
+            for text in [key, value] {
+                vars.extend_from_slice(&u16::try_from(text.len()).unwrap().to_le_bytes());
+                vars.extend_from_slice(text.as_bytes());
+            }
+        }
+        let [low, high] = u16::try_from(vars.len()).unwrap().to_le_bytes();
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client.write_all(&[&[0, low, high, 0], &vars[..], b"abc"].concat()).unwrap();
+        world.until(|world| world.runs.values().any(|run| run.got == b"abc"));
+        client.write_all(b"def").unwrap();
+        world.until(|_| receive(&mut client, &mut got));
+        assert!(got.starts_with(b"HTTP/1.1 200 OK\r\n") && got.ends_with(b"abcdef"), "{}", text(&got));
+    }
+
+    // ---- random sequences ---------------------------------------------------------------------------------------
+
+    const CLIENTS: usize = 4;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        /// A request of `plan` with a body of `len` bytes, behind what the client has sent before.
+        Ask {
+            client: usize,
+            plan: usize,
+            len: usize,
+            chunk: usize,
+        },
+        /// Sends so many of the bytes that are to be sent.
+        Send {
+            client: usize,
+            bytes: usize,
+        },
+        Leave {
+            client: usize,
+            how: u8,
+        },
+        Turns(u8),
+    }
+
+    /// Plans by number: those that read all of it first.
+    const WHOLE: usize = 5;
+
+    fn plan_of(path: &str) -> Vec<Do> {
+        match path.trim_start_matches("/e/").parse::<usize>().unwrap() {
+            0 => vec![Do::ReadAll(1 << 20), Do::Echo],
+            1 => vec![Do::ReadAll(7), Do::Echo],
+            2 => vec![Do::Sleep(2), Do::ReadAll(1000), Do::Echo],
+            3 => vec![Do::Read(3), Do::Sleep(1), Do::Read(50), Do::Sleep(1), Do::ReadAll(333), Do::Echo],
+            4 => vec![Do::ReadAll(70_000), Do::Sleep(1), Do::Echo],
+            // These answer before they have read all, or without.
+            5 => vec![Do::Begin, Do::ReadAll(5000), Do::Echo],
+            6 => vec![Do::Echo],
+            _ => vec![Do::Read(10), Do::Echo],
+        }
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let client = 0..CLIENTS;
+        let len = prop_oneof![3 => 0usize..200, 1 => 0usize..200_000];
+        let chunk = prop_oneof![Just(0usize), 1usize..20, 1usize..100_000];
+        let bytes = prop_oneof![1usize..8, 1usize..300, Just(1 << 20)];
+        prop_oneof![
+            4 => (client.clone(), 0usize..8, len, chunk)
+                .prop_map(|(client, plan, len, chunk)| Op::Ask { client, plan, len, chunk }),
+            8 => (client.clone(), bytes).prop_map(|(client, bytes)| Op::Send { client, bytes }),
+            1 => (client, 0u8..3).prop_map(|(client, how)| Op::Leave { client, how }),
+            6 => (1u8..5).prop_map(Op::Turns),
+        ]
+    }
+
+    #[derive(Default)]
+    struct Client {
+        stream: Option<TcpStream>,
+        unsent: Vec<u8>,
+        /// Plan and length of what it has asked for on this connection.
+        asked: Vec<(usize, usize)>,
+        got: Vec<u8>,
+        /// The server has said or shown that it ends the connection.
+        closed: bool,
+    }
+
+    impl Client {
+        fn send(&mut self, bytes: usize) {
+            let Some(stream) = &mut self.stream else { return };
+            let most = bytes.min(self.unsent.len());
+            match stream.write(&self.unsent[..most]) {
+                Ok(n) => drop(self.unsent.drain(..n)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    self.closed = true;
+                    self.unsent.clear();
+                }
+            }
+        }
+
+        fn read(&mut self) {
+            if let Some(stream) = &mut self.stream {
+                self.closed |= receive(stream, &mut self.got);
+            }
+        }
+
+        /// Looks at the answers: each must be the right one. Whether nothing more is to come.
+        fn is_satisfied(&mut self) -> bool {
+            self.read();
+            if self.stream.is_none() || self.closed {
+                return true;
+            }
+            let mut rest = &self.got[..];
+            for &(plan, len) in &self.asked {
+                let Some(end) = find(rest, b"\r\n\r\n") else { return false };
+                let (head, body) = (text(&rest[..end]), &rest[end + 4..]);
+                assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+                if head.contains("Connection: close") {
+                    // What follows is of no interest, but the end must come: it is waited for.
+                    return false;
+                }
+                if plan <= WHOLE {
+                    let expected = pattern(len);
+                    let Some(n) = head.split("Content-Length: ").nth(1) else {
+                        // Plan 5, whose body had come whole before it began to answer: chunked.
+                        let Some(end) = find(body, b"\r\n0\r\n\r\n") else { return false };
+                        rest = &body[end + 7..];
+                        continue;
+                    };
+                    let n: usize = n.split("\r\n").next().unwrap().parse().unwrap();
+                    assert_eq!(n, len, "plan {plan}");
+                    if body.len() < n {
+                        return false;
+                    }
+                    assert!(body[..n] == expected, "wrong bytes");
+                    rest = &body[n..];
+                } else {
+                    let n: usize = head
+                        .split("Content-Length: ")
+                        .nth(1)
+                        .unwrap()
+                        .split("\r\n")
+                        .next()
+                        .unwrap()
+                        .parse()
+                        .unwrap();
+                    if body.len() < n {
+                        return false;
+                    }
+                    assert!(pattern(len).starts_with(&body[..n]), "wrong bytes");
+                    rest = &body[n..];
+                }
+            }
+            assert!(rest.is_empty(), "more bytes than answers");
+            true
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_read_is_what_was_sent(
+            ops in prop::collection::vec(op(), 1..60),
+            cores in 1u32..4,
+            high_water in prop_oneof![Just(4096usize), Just(65536)],
+        ) {
+            let mut world = World::new(plan_of, |options| {
+                options.cores = cores;
+                options.high_water = high_water;
+            });
+            let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::default()).collect();
+            for op in &ops {
+                match *op {
+                    Op::Ask { client, plan, len, chunk } => {
+                        let stream = world.connect();
+                        let client = &mut clients[client];
+                        if client.closed {
+                            *client = Client::default();
+                        }
+                        client.stream.get_or_insert(stream);
+                        let path = format!("/e/{plan}");
+                        let body = pattern(len);
+                        if chunk == 0 {
+                            client.unsent.extend(post(&path, len));
+                            client.unsent.extend(body);
+                        } else {
+                            client.unsent.extend(chunked_post(&path));
+                            client.unsent.extend(chunks(&body, chunk));
+                        }
+                        client.asked.push((plan, len));
+                    }
+                    Op::Send { client, bytes } => clients[client].send(bytes),
+                    Op::Leave { client, how } => {
+                        let client = std::mem::take(&mut clients[client]);
+                        match (client.stream, how) {
+                            (Some(stream), 0) => reset(stream),
+                            (Some(stream), 1) => stream.shutdown(Shutdown::Both).unwrap_or(()),
+                            _ => {}
+                        }
+                    }
+                    Op::Turns(turns) => (0..turns).for_each(|_| world.turn()),
+                }
+            }
+            world.until(|_| {
+                for client in &mut clients {
+                    client.send(usize::MAX);
+                }
+                clients.iter_mut().fold(true, |all, client| client.is_satisfied() & all)
+            });
+            clients.clear();
+            world.until(|world| world.worker.busy_cores() == 0 && world.worker.connection_count() == 0);
+            assert!(world.runs.is_empty());
+            for ended in &world.ended {
+                assert!(ended.got == pattern(ended.got.len()), "{} read something else", ended.path);
+            }
+        }
+    }
+}
