@@ -77,6 +77,114 @@ mod tests {
     }
 
     #[test]
+    fn each_request_of_a_core_has_its_own_time() {
+        thread_local! { static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) }; }
+        fn one_after_another(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
+            match (worker.request(core).path(), step) {
+                (b"/first", 0) => worker.sleep(core, 20),
+                (b"/second", 0) => {
+                    BEGAN.set(Some(Instant::now()));
+                    worker.sleep(core, 60_000);
+                }
+                (b"/first", _) => return hello(worker, core, step, why),
+                _ => {
+                    assert_eq!(why, Some(Wakeup::Cancelled(Cancel::Deadline)));
+                    // The worker counts whole milliseconds.
+                    let elapsed = BEGAN.get().unwrap().elapsed();
+                    assert!(elapsed >= Duration::from_millis(398), "{elapsed:?}");
+                    return Step::Failed;
+                }
+            }
+            worker.suspend(core);
+            Step::Suspended
+        }
+        let (mut worker, address) = worker(|options| {
+            options.cores = 1;
+            options.request_timeouts = vec![(String::new(), 400)];
+        });
+        let mut client = connect(address);
+        // The timer of the first one is over in the middle of the second.
+        client
+            .write_all(b"GET /first HTTP/1.1\r\nHost: h\r\n\r\nGET /second HTTP/1.1\r\nHost: h\r\n\r\n")
+            .unwrap();
+        let mut got = Vec::new();
+        drive(&mut worker, one_after_another, &mut |_| {
+            received(&mut client, &mut got);
+            count(&got, b"Gateway Timeout") == 2
+        });
+        assert_eq!(count(&got, b"hello /first"), 1);
+    }
+
+    #[test]
+    fn a_deadline_ends_with_its_request() {
+        fn rests(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
+            if worker.request(core).path() == b"/quick" || step == 1 {
+                assert!(!matches!(why, Some(Wakeup::Cancelled(_))), "the deadline of another request");
+                return hello(worker, core, step, why);
+            }
+            worker.sleep(core, 30);
+            worker.suspend(core);
+            Step::Suspended
+        }
+        let (mut worker, address) = worker(|options| {
+            options.cores = 1;
+            options.request_timeouts = vec![("/quick".to_owned(), 10)];
+        });
+        let mut client = connect(address);
+        client
+            .write_all(b"GET /quick HTTP/1.1\r\nHost: h\r\n\r\nGET /rest HTTP/1.1\r\nHost: h\r\n\r\n")
+            .unwrap();
+        let mut got = Vec::new();
+        drive(&mut worker, rests, &mut |_| {
+            received(&mut client, &mut got);
+            count(&got, b"hello /") == 2
+        });
+        assert_eq!(worker.counters().deadlines, 0);
+    }
+
+    #[test]
+    fn a_timer_that_comes_while_the_core_runs_is_not_lost() {
+        let (mut worker, address) = worker(|options| options.request_timeouts = vec![(String::new(), 5)]);
+        let mut client = connect(address);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        let core = loop {
+            assert!(Instant::now() < until);
+            worker.turn().unwrap();
+            if let Some(Action::Start(core)) = worker.next_action() {
+                break core;
+            }
+        };
+        // The core runs while the worker has turns: its code has called the loop, or is on its way.
+        let over = Instant::now() + Duration::from_millis(8);
+        let mut is_over = false;
+        while !is_over {
+            is_over = Instant::now() >= over;
+            worker.turn().unwrap();
+            assert_eq!(worker.next_action(), None);
+        }
+        worker.suspend(core);
+        let told = Action::Resume(core, Wakeup::Cancelled(Cancel::Deadline));
+        assert_eq!(worker.next_action(), Some(told));
+        assert_eq!(worker.fail(core), Failure::Answered);
+    }
+
+    #[test]
+    fn whoever_is_about_to_be_resumed_cannot_leave() {
+        let (mut worker, _clients, cores) = away(&["/a", "/b"]);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        for &core in &cores {
+            worker.wait_fd(core, ours.as_raw_fd(), Interest::Read, None).unwrap();
+        }
+        (&theirs).write_all(b"x").unwrap();
+        worker.turn().unwrap();
+        assert_eq!(worker.next_action(), Some(Action::Resume(cores[0], Wakeup::Wait)));
+        worker.away(cores[1]);
+        assert_eq!(worker.next_action(), Some(Action::Resume(cores[1], Wakeup::Wait)));
+        assert_eq!(worker.outcome(cores[1]).ready_fd, Some(ours.as_raw_fd()));
+    }
+
+    #[test]
     fn what_was_sent_before_the_deadline_is_cut() {
         fn stream(worker: &mut Worker, core: CoreId, _: u32, why: Option<Wakeup>) -> Step {
             if why.is_some() {
@@ -486,21 +594,30 @@ mod tests {
         worker.suspend(cores[1]);
         worker.respond(cores[3], b"200 OK", None, |_| Ok(())).unwrap();
         let block = vec![b'z'; 65_536];
-        while worker.write(cores[3], &block) == Written::Taken(block.len()) {}
-        worker.stall(cores[3]);
+        let fill = |worker: &mut Worker| {
+            while worker.write(cores[3], &block) == Written::Taken(block.len()) {}
+            worker.stall(cores[3]);
+        };
+        fill(&mut worker);
         worker.suspend(cores[4]);
-        worker.turn().unwrap();
-        // Queued first, then the last one, which runs now.
-        let mut resumed = Vec::new();
-        while let Some(action) = worker.next_action() {
-            match action {
-                Action::Resume(core, Wakeup::Wait) => {
-                    assert_eq!(core, cores[0], "writable");
-                    worker.wait_fd(core, fd, Interest::Read, Some(60_000)).unwrap();
-                    worker.suspend(core);
+        let (mut resumed, mut writable) = (Vec::new(), false);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while resumed.len() < 2 || !writable {
+            assert!(Instant::now() < deadline, "{resumed:?}, {writable}");
+            worker.turn().unwrap();
+            while let Some(action) = worker.next_action() {
+                match action {
+                    Action::Resume(core, Wakeup::Wait) => {
+                        assert_eq!(core, cores[0]);
+                        writable = true;
+                        worker.wait_fd(core, fd, Interest::Read, Some(60_000)).unwrap();
+                        worker.suspend(core);
+                    }
+                    Action::Resume(core, Wakeup::Turn) => resumed.push(core),
+                    // The socket has found room for more.
+                    Action::Resume(_, Wakeup::Drained) => fill(&mut worker),
+                    action => panic!("{action:?}"),
                 }
-                Action::Resume(core, Wakeup::Turn) => resumed.push(core),
-                action => panic!("{action:?}"),
             }
         }
         assert_eq!(resumed, [cores[1], cores[4]]);
@@ -549,10 +666,12 @@ mod tests {
             assert_eq!(ready(&worker, 0), 0, "drained");
         }
         // Its end does not make the worker spin.
-        drop(theirs);
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(ready(&worker, 10_000), 1);
         worker.turn().unwrap();
         assert_eq!(worker.next_action(), None);
         assert_eq!(ready(&worker, 0), 0);
+        theirs.set_nonblocking(true).unwrap();
+        assert_eq!((&theirs).read(&mut [0]).unwrap(), 0, "it is closed");
     }
 }

@@ -35,7 +35,7 @@ mod tests {
         Never,
         /// Waits after its coroutine has given control back.
         Away,
-        /// Goes on with all other coroutines by itself.
+        /// Waits, and then goes on with all other coroutines by itself.
         Meddles,
         /// Its deadline and its sleep are over at about the same time.
         LateSleeps,
@@ -140,12 +140,28 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Op {
-        Send { client: usize, ask: Ask, cut: usize },
-        SendRest { client: usize },
-        Garbage { client: usize },
-        Read { client: usize },
-        Close { client: usize },
-        Reset { client: usize },
+        Send {
+            client: usize,
+            ask: Ask,
+            cut: usize,
+        },
+        SendRest {
+            client: usize,
+        },
+        Garbage {
+            client: usize,
+        },
+        Read {
+            client: usize,
+        },
+        Close {
+            client: usize,
+        },
+        Reset {
+            client: usize,
+        },
+        /// Wakes everybody who waits for the gate, all in one turn.
+        Poke,
         Turns(u8),
     }
 
@@ -159,6 +175,7 @@ mod tests {
             3 => client.clone().prop_map(|client| Op::Read { client }),
             1 => client.clone().prop_map(|client| Op::Close { client }),
             1 => client.prop_map(|client| Op::Reset { client }),
+            2 => Just(Op::Poke),
             6 => (1u8..6).prop_map(Op::Turns),
         ]
     }
@@ -250,6 +267,11 @@ mod tests {
                         rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
                     }
                     self.clients[client] = Client::default();
+                }
+                Op::Poke => {
+                    (&self.gate.1).write_all(b"x").unwrap();
+                    self.turn();
+                    (&self.gate.0).read_exact(&mut [0]).unwrap();
                 }
                 Op::Turns(turns) => (0..turns).for_each(|_| self.turn()),
             }
@@ -347,7 +369,7 @@ mod tests {
 
         /// Runs the application until it suspends (`false`) or has ended (`true`).
         fn run(&mut self, core: CoreId, ask: Ask, mut step: usize) -> bool {
-            if ask == Ask::Meddles {
+            if ask == Ask::Meddles && step > 0 {
                 self.meddle();
             }
             let worker = &mut self.worker;
@@ -358,7 +380,9 @@ mod tests {
             let fd = self.gate.0.as_raw_fd();
             match ask {
                 Ask::Sleeps | Ask::LateSleeps if step == 0 => worker.sleep(core, 3),
-                Ask::Waits if step == 0 => worker.wait_fd(core, fd, Interest::Read, Some(5)).unwrap(),
+                Ask::Waits | Ask::Meddles if step == 0 => {
+                    worker.wait_fd(core, fd, Interest::Read, Some(5)).unwrap();
+                }
                 Ask::Away if step == 0 => {
                     worker.wait_fd(core, fd, Interest::Read, None).unwrap();
                     worker.sleep(core, 4);
