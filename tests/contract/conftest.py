@@ -1,7 +1,8 @@
 """Runs the contract tests once per pair of engines, and sums up each pair at the end.
 
 `engine` gives any pair, `suspending` only those where `uwsgi.suspend()` works; `serve_engine` and
-`fresh_engine` start servers with the pair of the test.
+`fresh_engine` start servers with the pair of the test. `@pytest.mark.engines("ugreen")` is for what
+only one engine does.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     only_suspending = "suspending" in metafunc.fixturenames
     wanted = [engine for engine in engines() if engine.suspends or not only_suspending]
+    mark = metafunc.definition.get_closest_marker("engines")
+    if mark is not None:
+        wanted = [engine for engine in wanted if engine.name in mark.args]
     # By module: all tests of one pair follow each other, on the same servers.
     metafunc.parametrize(
         "engine", wanted, ids=[engine.id for engine in wanted], indirect=True, scope="module"
