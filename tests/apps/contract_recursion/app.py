@@ -151,8 +151,10 @@ def suspended_in_the_depth(pause):
     def down(level):
         if level == 0:
             pause()
-            return [0]
-        return sorted([level], key=lambda x: down(level - 1)[0])
+            return 0
+        below = []
+        sorted([level], key=lambda x: below.append(down(x - 1)) or 0)
+        return below[0] + 1
 
     depth = 0
     while depth + 50 < limit // 3:
@@ -161,7 +163,7 @@ def suspended_in_the_depth(pause):
         except RecursionError:
             break
         depth += 50
-    found = down(max(depth - 50, 0))
+    found = down(depth - 50) == depth - 50
     try:
         down(limit)
     except RecursionError:
@@ -171,13 +173,15 @@ def suspended_in_the_depth(pause):
 
 
 def overrun():
-    """Goes down as if there was no limit, and there is one: the end of the stack."""
-    sys.setrecursionlimit(1 << 30)
+    """Goes down in C code that CPython does not guard; the end of the stack comes first."""
 
-    def run_over_the_end(value):
-        return sorted([1, 2], key=run_over_the_end)
+    def run_over_the_end(nested):
+        return hash(nested)
 
-    run_over_the_end(None)
+    nested = ()
+    for _ in range(20 * DEEP):
+        nested = (nested,)
+    run_over_the_end(nested)
 
 
 def application(environ, start_response):
