@@ -12,12 +12,12 @@ from tests.harness.server import APPS
 
 def cases():
     """Names of the application's cases, and whether their switches can be counted."""
-    tree = ast.parse((APPS / "contract_depth" / "app.py").read_text())
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
-            for mark in node.decorator_list:
-                if isinstance(mark, ast.Name) and mark.id in ("case", "uncounted"):
-                    yield node.name, mark.id == "case"
+    for path in sorted((APPS / "contract_depth").glob("cases_*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef):
+                for mark in node.decorator_list:
+                    if isinstance(mark, ast.Name) and mark.id in ("case", "uncounted"):
+                        yield node.name, mark.id == "case"
 
 
 CASES = dict(cases())
@@ -30,7 +30,7 @@ def server(suspending, serve_engine):
 
 
 def test_every_case_is_run(server):
-    assert one(server, "/cases")["result"] == [list(item) for item in CASES.items()]
+    assert one(server, "/cases")["result"] == CASES
 
 
 @pytest.mark.nasty
@@ -71,3 +71,31 @@ def test_different_cases_at_once(server):
         for client in clients:
             answer = client.read_response().json()
             assert answer["result"]["same"], answer
+
+
+@pytest.mark.nasty
+def test_one_module_in_all_cores(server):
+    for _ in range(3):
+        found = [answer["result"] for answer in all_at_once(server, "/one_module")]
+        assert [after for _, after in found] == [0] * 8
+        assert any(complete for complete, _ in found)
+
+
+@pytest.mark.nasty
+@pytest.mark.parametrize(
+    ("path", "switches"),
+    [
+        # Twenty parts and the empty one that ends them, and close().
+        ("/wrapped", 20 + 21 + 1),
+        # flush(), fileno() and close().
+        ("/sent", 3),
+    ],
+)
+def test_while_the_server_takes_a_response_apart(server, path, switches):
+    clients = [server.http() for _ in range(8)]
+    for n, client in enumerate(clients):
+        client.send_request(target=f"{path}?{n}")
+    for n, client in enumerate(clients):
+        parts = [f"{n} {k}\n" for k in range(20)] if path == "/wrapped" else [f"{n}"] * 1000
+        assert client.read_response().body.decode() == "".join(parts)
+    assert [line.switches for line in server.wait_requests(8)] == [switches] * 8

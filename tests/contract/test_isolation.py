@@ -149,6 +149,15 @@ class TestFrames:
         for n, found in enumerate(results(server, "/traces")):
             assert found == [["app.py", "traces"]] + [["app.py", "deeper"]] * (n + 1)
 
+    @pytest.mark.engines("ugreen")
+    def test_faulthandler_shows_all(self, server):
+        """Suspended ones, too: each is a thread to the interpreter."""
+        names = [f"recognised_{n}" for n in range(4)]
+        for n, text in enumerate(results(server, "/dump", 4)):
+            assert [name for name in names if f"in {name}\n" in text] == names, text
+            running = text[text.index("Current thread") :].split("\n\n")[0]
+            assert f"in {names[n]}\n" in running, text
+
     def test_a_trace_function(self, server, suspending):
         """With uGreen it stays in the core that has set it.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import decimal
+import faulthandler
 import gc
 import sys
+import tempfile
 import threading
 import traceback
 import weakref
@@ -277,6 +279,38 @@ def traces(request):
     return found
 
 
+def dump(request):
+    """What faulthandler writes of this process while all are suspended but the last one."""
+    marks = [recognised_0, recognised_1, recognised_2, recognised_3]
+    return marks[request.number](request)
+
+
+def recognised_0(request):
+    return wait_and_dump(request)
+
+
+def recognised_1(request):
+    return wait_and_dump(request)
+
+
+def recognised_2(request):
+    return wait_and_dump(request)
+
+
+def recognised_3(request):
+    return wait_and_dump(request)
+
+
+def wait_and_dump(request):
+    request.meet("begin")
+    with tempfile.TemporaryFile() as file:
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        text = file.read().decode()
+    request.meet("end")
+    return text
+
+
 def settrace(request):
     """Request 0 traces itself; the others run the same function beside it."""
     seen = []
@@ -393,6 +427,7 @@ HANDLERS = {
     "look": look,
     "frames": frames,
     "traces": traces,
+    "dump": dump,
     "settrace": settrace,
     "cycles": cycles,
     "event_loop": event_loop,
