@@ -33,7 +33,10 @@ class TestRequestLog:
         assert request_log.parse(line).via == "sendfile"
 
     def test_what_ended_before_its_time(self):
-        assert (request_log.parse(LINE).cancelled, request_log.parse(LINE).abandoned) == (None, False)
+        assert (request_log.parse(LINE).cancelled, request_log.parse(LINE).abandoned) == (
+            None,
+            False,
+        )
         for why in ("client gone", "deadline", "stop"):
             line = f"{LINE} [cancelled: {why}]"
             found, given_up = request_log.parse(line), request_log.parse(f"{line} [abandoned]")

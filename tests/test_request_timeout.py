@@ -1,4 +1,4 @@
-"""`--request-timeout`: a request that takes too long is ended alone, with 504 or a cut, and its neighbours go on."""
+"""`--request-timeout` ends a late request alone, with 504 or a cut; its neighbours go on."""
 
 from __future__ import annotations
 
@@ -65,10 +65,9 @@ def test_neighbours_notice_nothing(server):
 def test_the_time_of_a_request_and_not_of_its_waits(server):
     client = server.http()
     client.send_request(target="/steps")
-    client.read_head()
+    head = client.read_head()
     with pytest.raises(Truncated):
-        while client.read_chunk():
-            pass
+        client.read_body(head)
     line = server.wait_requests(1)[0]
     assert (line.cancelled, line.body_bytes < 10) == ("deadline", True)
 

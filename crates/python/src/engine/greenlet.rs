@@ -391,6 +391,10 @@ impl SuspendEngine for Greenlets {
         Some(core)
     }
 
+    fn is_exit(&'static self, py: Python<'_>, error: &PyErr) -> bool {
+        error.is_instance(py, self.exit.bind(py))
+    }
+
     fn abandon(&'static self, core: CoreId) {
         let slot = self.core(core);
         slot.request.set(slot.request.get() + 1);

@@ -48,6 +48,11 @@ pub(crate) trait SuspendEngine {
         self.suspends() && self.current(py, server) == Some(core)
     }
 
+    /// Whether an exception is this engine's way to end a coroutine, and no failure.
+    fn is_exit(&'static self, _py: Python<'_>, _error: &PyErr) -> bool {
+        false
+    }
+
     /// Gives up a coroutine that does not end.
     fn abandon(&'static self, core: CoreId);
 

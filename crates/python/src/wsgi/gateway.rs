@@ -395,7 +395,12 @@ fn refused(error: greenloom_worker::proto::http1::response::ResponseError) -> Py
 }
 
 /// Ends the application's part of the request, unless it is only suspended.
-fn conclude(py: Python<'_>, server: &Server, core: CoreId, outcome: PyResult<Step>) -> Option<Ending> {
+fn conclude(
+    py: Python<'_>,
+    server: &'static Server,
+    core: CoreId,
+    outcome: PyResult<Step>,
+) -> Option<Ending> {
     let slot = server.slot(core);
     let outcome = match outcome {
         Ok(Step::Suspended) => return None,
@@ -414,7 +419,7 @@ fn conclude(py: Python<'_>, server: &Server, core: CoreId, outcome: PyResult<Ste
         Ok(Step::Gone) => Ending::Failed,
         Err(error) => {
             // A request that was told to end and does is nothing to write about.
-            if !error.is_instance_of::<Cancelled>(py) {
+            if !error.is_instance_of::<Cancelled>(py) && !server.engine.is_exit(py, &error) {
                 let uri = String::from_utf8_lossy(server.worker.borrow().request(core).uri())
                     .escape_debug()
                     .to_string();
