@@ -121,6 +121,8 @@ pub(crate) struct Incoming {
     /// When the core began to wait for bytes, and how long it has waited before.
     wait_began_ms: u64,
     waited_ms: u64,
+    /// When the core gives the wait up, if it has said so.
+    gives_up_ms: Option<u64>,
     /// Earliest timer of this body in the heap.
     armed_ms: Option<u64>,
 }
@@ -138,6 +140,7 @@ impl Incoming {
             slice: 0,
             wait_began_ms: 0,
             waited_ms: 0,
+            gives_up_ms: None,
             armed_ms: None,
         }
     }
@@ -251,9 +254,9 @@ impl Worker {
         }
     }
 
-    /// Suspends a core until its body has bytes, its end or a failure. Registered waits stay for the suspend that is
-    /// still to come.
-    pub fn await_body(&mut self, core: CoreId) {
+    /// Suspends a core until its body has bytes, its end or a failure, or until `timeout_ms` are over: then a read finds
+    /// nothing. Registered waits stay for the suspend that is still to come.
+    pub fn await_body(&mut self, core: CoreId, timeout_ms: Option<u64>) {
         self.flush(core);
         if let Some(incoming) = &mut self.cores[core].incoming {
             incoming.slice = 0;
@@ -275,6 +278,7 @@ impl Worker {
         let now_ms = self.reactor.refresh_now();
         if let Some(incoming) = &mut self.cores[core].incoming {
             incoming.wait_began_ms = now_ms;
+            incoming.gives_up_ms = timeout_ms.map(|timeout| now_ms.saturating_add(timeout));
         }
         self.arm_body(core);
         // Bytes that are here already make no event.
@@ -361,13 +365,16 @@ impl Worker {
             return; // An entry of an earlier body.
         }
         incoming.armed_ms = None;
-        if self.body_due_ms(core).is_some_and(|due| due <= now_ms) {
+        if self.body_timer_ms(core).is_some_and(|at| at <= now_ms) {
             // What has arrived in time may not have been looked at yet.
             self.receive_body(core);
         }
-        match self.body_due_ms(core) {
-            Some(due) if due <= now_ms => self.fail_body(core, BodyFailure::TooSlow),
-            _ => self.arm_body(core),
+        if self.body_due_ms(core).is_some_and(|due| due <= now_ms) {
+            self.fail_body(core, BodyFailure::TooSlow);
+        } else if self.body_timer_ms(core).is_some_and(|at| at <= now_ms) {
+            self.end_body_wait(core);
+        } else {
+            self.arm_body(core);
         }
     }
 
@@ -381,30 +388,39 @@ impl Worker {
         Some(incoming.wait_began_ms + left)
     }
 
-    /// Sees to it that a body is looked at when its time is up. That moment never comes nearer, so one entry in the heap
-    /// serves all waits.
+    /// When something has to be done about a wait for a body.
+    fn body_timer_ms(&self, core: CoreId) -> Option<u64> {
+        let due_ms = self.body_due_ms(core)?;
+        let gives_up_ms = self.cores[core].incoming.as_ref()?.gives_up_ms;
+        Some(gives_up_ms.map_or(due_ms, |at| at.min(due_ms)))
+    }
+
+    /// Sees to it that a wait is looked at when its time is up. One entry in the heap serves wait after wait: the time of
+    /// the body never comes nearer.
     fn arm_body(&mut self, core: CoreId) {
-        let (Some(due_ms), Some(key)) = (self.body_due_ms(core), self.cores[core].connection) else { return };
+        let (Some(at_ms), Some(key)) = (self.body_timer_ms(core), self.cores[core].connection) else {
+            return;
+        };
         if let Some(incoming) = &mut self.cores[core].incoming
-            && incoming.armed_ms.is_none()
+            && incoming.armed_ms.is_none_or(|armed| armed > at_ms)
         {
-            incoming.armed_ms = Some(due_ms);
-            self.reactor.arm(due_ms, key.token(kind::BODY));
+            incoming.armed_ms = Some(at_ms);
+            self.reactor.arm(at_ms, key.token(kind::BODY));
         }
     }
 
     /// There is something to read: a core that waits for it goes on.
     fn body_came(&mut self, core: CoreId) {
-        let slot = &mut self.cores[core];
-        if slot.state != State::Reading {
-            return;
+        if self.cores[core].state == State::Reading && self.body_has_news(core) {
+            self.end_body_wait(core);
         }
-        if let Some(incoming) = &mut slot.incoming
-            && incoming.has_news()
-        {
+    }
+
+    fn end_body_wait(&mut self, core: CoreId) {
+        if let Some(incoming) = &mut self.cores[core].incoming {
             incoming.waited_ms += self.reactor.now_ms().saturating_sub(incoming.wait_began_ms);
-            self.go_on(core, Wakeup::Input);
         }
+        self.go_on(core, Wakeup::Input);
     }
 
     /// Looks at the socket, although nothing may have happened there.

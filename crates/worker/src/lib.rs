@@ -99,7 +99,7 @@ pub enum Wakeup {
     Wait,
     /// Its output has drained: it may write again.
     Drained,
-    /// Its body has bytes, an end or a failure: it may read again.
+    /// Its body has bytes, an end or a failure, or it has waited long enough: it may read again.
     Input,
     /// Its request is pointless from now on: it must end.
     Cancelled(Cancel),

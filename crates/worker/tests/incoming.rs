@@ -20,6 +20,8 @@ mod tests {
     /// What an application does, step by step.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Do {
+        /// Waits for bytes, so many milliseconds at most, and goes on.
+        Await(u64),
         /// Reads to the end, at most so many bytes at a time.
         ReadAll(usize),
         /// Reads so many bytes.
@@ -150,7 +152,7 @@ mod tests {
                             BodyRead::End => run.at += 1,
                             BodyRead::Wait => {
                                 self.waits += 1;
-                                return worker.await_body(core);
+                                return worker.await_body(core, None);
                             }
                             BodyRead::Failed(failure) => {
                                 assert_eq!(
@@ -162,6 +164,14 @@ mod tests {
                                 return self.end(core, Some(failure), None);
                             }
                         }
+                    }
+                    Do::Await(ms) => {
+                        if !run.asleep {
+                            run.asleep = true;
+                            return worker.await_body(core, Some(ms));
+                        }
+                        run.asleep = false;
+                        run.at += 1;
                     }
                     Do::Sleep(ms) => {
                         if !run.asleep {
@@ -484,6 +494,24 @@ mod tests {
         assert!(began.elapsed() >= Duration::from_millis(55));
         assert!(got.starts_with(b"HTTP/1.1 408 "), "{}", text(&got));
         assert_eq!(world.ended[1].failure, Some(BodyFailure::TooSlow));
+    }
+
+    #[test]
+    fn a_wait_for_bytes_can_be_given_up() {
+        let mut world = World::new(
+            |_| vec![Do::Await(30), Do::Await(10), Do::Read(3), Do::Await(60_000), Do::Await(10), Do::Echo],
+            |_| (),
+        );
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client.write_all(&post("/e", 10)).unwrap();
+        let began = Instant::now();
+        world.until_waiting(1);
+        assert!(began.elapsed() >= Duration::from_millis(35));
+        client.write_all(b"abc").unwrap();
+        world.until(|world| world.runs.values().any(|run| run.at == 3));
+        client.write_all(b"d").unwrap();
+        world.until_got(&mut client, &mut got, "\r\n\r\nabc");
+        assert_eq!(world.ended[0].failure, None);
     }
 
     #[test]
