@@ -8,6 +8,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -15,7 +16,7 @@ use pyo3::types::{PyBytes, PyString};
 use super::info::require_server;
 use super::{Text, request, sockets};
 
-/// Bytes read from a file at once by `sendfile`, and the most one `chunked_read` returns.
+/// Bytes read from a file at once by `sendfile`.
 const PIECE_BYTES: usize = 64 * 1024;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -61,21 +62,22 @@ fn send(
 
 /// The next piece of the request's body, `b''` at its end.
 ///
-/// The body is complete before the application runs, so there is nothing to wait for and the boundaries of
-/// the client's chunks are gone: a piece is whatever is left, 64 KiB at most.
+/// The boundaries of the client's chunks are gone: a piece is whatever is there, 64 KiB at most. A body that came before
+/// the application ran is not waited for; one that is still coming (`--body-early`) is, for `timeout` seconds at most
+/// (0: as long as the server waits).
 #[pyfunction]
 #[pyo3(signature = (timeout=0.0, /))]
 fn chunked_read(py: Python<'_>, timeout: f64) -> PyResult<Bound<'_, PyBytes>> {
     require_server("chunked_read")?;
-    let _ = timeout;
-    request::input(py)?.get().take(py, PIECE_BYTES as u64)
+    let timeout = Duration::try_from_secs_f64(timeout).ok().filter(|timeout| !timeout.is_zero());
+    request::input(py)?.get().piece(py, timeout)
 }
 
-/// As `chunked_read`, which never waits either.
+/// As `chunked_read`, without waiting; `None`: nothing is there yet.
 #[pyfunction]
-fn chunked_read_nb(py: Python<'_>) -> PyResult<Bound<'_, PyBytes>> {
+fn chunked_read_nb(py: Python<'_>) -> PyResult<Option<Bound<'_, PyBytes>>> {
     require_server("chunked_read_nb")?;
-    request::input(py)?.get().take(py, PIECE_BYTES as u64)
+    request::input(py)?.get().piece_now(py)
 }
 
 /// Sends the headers and a regular file now: `sendfile(path_or_file_or_fd, chunk=0, pos=0, size=0)`.

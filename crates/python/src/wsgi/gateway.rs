@@ -21,6 +21,7 @@ use crate::fork_guard;
 use crate::load::route;
 use crate::traceback::log_exception;
 use crate::wsgi::file_wrapper::FileWrapper;
+use crate::wsgi::incoming::Incoming;
 use crate::wsgi::input::Input;
 use crate::wsgi::response::{Responder, send_head};
 
@@ -116,13 +117,17 @@ fn mark(py: Python<'_>, server: &Server, core: CoreId, waited: bool) -> PyResult
 fn call<'py>(py: Python<'py>, server: &Server, core: CoreId) -> PyResult<Bound<'py, PyAny>> {
     let slot = server.slot(core);
     // Taken out of the worker: making the environ allocates objects, which can run finalizers, which may call back.
-    let (request, body) = {
+    let (request, input) = {
         let mut worker = server.worker.borrow_mut();
-        let body = worker.take_body(core);
-        (worker.lend_request(core), body)
+        let input = if worker.body_is_incoming(core) {
+            Input::coming(Incoming::new(core, slot.generation.get()))
+        } else {
+            Input::new(worker.take_body(core))
+        };
+        (worker.lend_request(core), input)
     };
     let built = (|| {
-        let input = Bound::new(py, Input::new(body))?;
+        let input = Bound::new(py, input)?;
         let environ = server.environ.build(py, &request, core, &input)?;
         let (app, prefix) = match server.apps.len() {
             0 => return Err(PyRuntimeError::new_err("no python application found")),

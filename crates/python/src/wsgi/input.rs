@@ -1,8 +1,9 @@
-//! `wsgi.input`: a complete request body as a binary, seekable, read-only file object.
+//! `wsgi.input`: a request body as a binary, read-only file object, seekable if it is complete.
 //!
 //! Owns the whole `io.BufferedIOBase` surface over a [`Body`]. Receiving, decoding and bounding the body
-//! belong to the connection: a request starts when its body is complete, so nothing here ever waits for a
+//! belong to the connection: a request starts when its body is complete, so nothing here waits for a
 //! client, and a spooled body is read with `pread`, never through a file position somebody else could move.
+//! The exception are bodies that are read while they come: reading those is `incoming.rs`.
 //!
 //! The connection's descriptor is never handed out: `fileno()` raises `io.UnsupportedOperation`, for spooled
 //! bodies too, because a descriptor read behind this object's back would disagree with `tell()`.
@@ -12,6 +13,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use greenloom_worker::Body;
 use memchr::memchr;
@@ -19,6 +21,8 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
+
+use super::incoming::Incoming;
 
 pyo3::import_exception!(io, UnsupportedOperation);
 
@@ -37,6 +41,8 @@ pub(crate) struct Input {
     position: AtomicU64,
     closed: AtomicBool,
     window: Mutex<Window>,
+    /// Instead of `body`: it is still coming.
+    incoming: Option<Box<Incoming>>,
 }
 
 /// The part of a spooled body that was read last. Empty until a small read needs it.
@@ -60,6 +66,33 @@ impl Input {
             position: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             window: Mutex::default(),
+            incoming: None,
+        }
+    }
+
+    /// The body of a request that started before it was there.
+    pub(crate) fn coming(incoming: Incoming) -> Self {
+        Self { incoming: Some(Box::new(incoming)), ..Self::new(Body::Empty) }
+    }
+
+    /// The next piece for `uwsgi.chunked_read`, `b''` at the end. Of a complete body it is all that is left, 64 KiB at
+    /// most; one that is still coming is waited for, `timeout` at most.
+    pub(crate) fn piece<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<Duration>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        match &self.incoming {
+            Some(incoming) => incoming.piece(py, timeout),
+            None => self.take(py, WINDOW_BYTES as u64),
+        }
+    }
+
+    /// As `piece`, if it is there already; `None`: it is not.
+    pub(crate) fn piece_now<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        match &self.incoming {
+            Some(incoming) => incoming.piece_now(py),
+            None => self.take(py, WINDOW_BYTES as u64).map(Some),
         }
     }
 
@@ -71,7 +104,10 @@ impl Input {
     }
 
     /// Takes at most `limit` bytes from the current position; an empty result means the end.
-    pub(crate) fn take<'py>(&self, py: Python<'py>, limit: u64) -> PyResult<Bound<'py, PyBytes>> {
+    fn take<'py>(&self, py: Python<'py>, limit: u64) -> PyResult<Bound<'py, PyBytes>> {
+        if let Some(incoming) = &self.incoming {
+            return incoming.read(py, limit);
+        }
         let start = self.position.load(Ordering::Relaxed);
         let count = limit.min(self.length.saturating_sub(start));
         let Ok(size) = usize::try_from(count) else {
@@ -87,6 +123,9 @@ impl Input {
 
     /// Takes bytes up to and with the next `\n`, at most `limit`.
     fn take_line<'py>(&self, py: Python<'py>, limit: u64) -> PyResult<Bound<'py, PyBytes>> {
+        if let Some(incoming) = &self.incoming {
+            return incoming.read_line(py, limit);
+        }
         let start = self.position.load(Ordering::Relaxed);
         let rest = limit.min(self.length.saturating_sub(start));
         let line = self.line_length(start, rest)?;
@@ -146,13 +185,17 @@ impl Input {
         Ok(())
     }
 
-    fn fill(&self, target: &Bound<'_, PyAny>) -> PyResult<usize> {
+    /// With `once` a body that is still coming is waited for only if nothing of it is there.
+    fn fill(&self, target: &Bound<'_, PyAny>, once: bool) -> PyResult<usize> {
         let buffer = PyUntypedBuffer::get(target)?;
         if buffer.readonly() || !buffer.is_c_contiguous() {
             return Err(PyTypeError::new_err(format!(
                 "readinto() argument must be read-write bytes-like object, not {}",
                 target.get_type().name()?
             )));
+        }
+        if let Some(incoming) = &self.incoming {
+            return incoming.fill(target.py(), &buffer, once);
         }
         let start = self.position.load(Ordering::Relaxed);
         let count = clamp(self.length.saturating_sub(start), buffer.len_bytes());
@@ -179,6 +222,15 @@ impl Input {
         Ok(())
     }
 
+    fn check_seekable(&self, call: &str) -> PyResult<()> {
+        if self.incoming.is_some() {
+            return Err(UnsupportedOperation::new_err(format!(
+                "{call}: this wsgi.input is read while it comes (--body-early)"
+            )));
+        }
+        Ok(())
+    }
+
     fn unsupported<T>(&self, what: &'static str) -> PyResult<T> {
         self.check_open()?;
         Err(UnsupportedOperation::new_err(what))
@@ -195,18 +247,23 @@ impl Input {
 
     #[pyo3(signature = (size=None, /))]
     fn read1<'py>(&self, py: Python<'py>, size: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
-        self.read(py, size)
+        self.check_open()?;
+        match &self.incoming {
+            Some(incoming) => incoming.read_some(py, limit(size)),
+            None => self.take(py, limit(size)),
+        }
     }
 
     #[pyo3(signature = (buffer, /))]
     fn readinto(&self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         self.check_open()?;
-        self.fill(buffer)
+        self.fill(buffer, false)
     }
 
     #[pyo3(signature = (buffer, /))]
     fn readinto1(&self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
-        self.readinto(buffer)
+        self.check_open()?;
+        self.fill(buffer, true)
     }
 
     #[pyo3(signature = (size=None, /))]
@@ -246,6 +303,7 @@ impl Input {
 
     fn tell(&self) -> PyResult<u64> {
         self.check_open()?;
+        self.check_seekable("tell")?;
         Ok(self.position.load(Ordering::Relaxed))
     }
 
@@ -253,6 +311,7 @@ impl Input {
     #[pyo3(signature = (offset, whence=0, /))]
     fn seek(&self, offset: i64, whence: i32) -> PyResult<u64> {
         self.check_open()?;
+        self.check_seekable("seek")?;
         let base = match whence {
             0 => 0,
             1 => self.position.load(Ordering::Relaxed),
@@ -284,7 +343,7 @@ impl Input {
     }
 
     fn seekable(&self) -> PyResult<bool> {
-        self.check_open().map(|()| true)
+        self.check_open().map(|()| self.incoming.is_none())
     }
 
     fn writable(&self) -> PyResult<bool> {
@@ -333,6 +392,9 @@ impl Input {
     }
 
     fn __repr__(&self) -> String {
+        if let Some(incoming) = &self.incoming {
+            return format!("<wsgi.input still coming, {} bytes read>", incoming.position());
+        }
         let kind = match self.body {
             Body::Empty => "empty",
             Body::Memory(_) => "in memory",

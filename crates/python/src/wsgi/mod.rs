@@ -4,5 +4,6 @@ pub(crate) mod environ;
 pub(crate) mod errors;
 pub(crate) mod file_wrapper;
 pub(crate) mod gateway;
+pub(crate) mod incoming;
 pub(crate) mod input;
 pub(crate) mod response;
