@@ -273,6 +273,17 @@ class TestBareSuspend:
         assert server.get("/in_the_iterable").body == b"01234"
         assert server.wait_requests(1)[0].switches == 11
 
+    @pytest.mark.parametrize("where", ["length", "chunked", "hook"])
+    def test_after_the_response(self, server, where):
+        """The client has all that was for it, and leaves; that is no reason to stop working."""
+        for number in (1, 2):
+            answer = server.get(f"/after_the_response?{where}")
+            assert answer.body == b"part after part"
+            line = server.wait_requests(number)[-1]
+            assert (line.status, line.switches) == (200, 5)
+            assert (line.cancelled, line.abandoned) == (None, False)
+            assert server.count_log(f"^{where} has worked to its end$") == number
+
     def test_three_cores_take_turns(self, server):
         clients = {name: server.http() for name in "abc"}
         for name, client in clients.items():

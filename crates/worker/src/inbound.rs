@@ -431,9 +431,12 @@ impl Worker {
     }
 
     pub(crate) fn client_gone(&mut self, core: CoreId) {
-        self.counters.clients_gone += 1;
         self.cores[core].connection = None;
         self.fail_body(core, BodyFailure::ClientClosed);
+        if self.cores[core].response.complete {
+            return; // What the application does after its response is not for this client.
+        }
+        self.counters.clients_gone += 1;
         self.cancel(core, Cancel::ClientGone);
     }
 

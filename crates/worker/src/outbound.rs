@@ -484,6 +484,7 @@ impl Worker {
             _ => {}
         }
         self.cores[core].response.body = BodyMode::None;
+        self.cores[core].response.complete = true;
     }
 
     /// The request has failed: an error page if nothing has been sent, else the connection is cut.

@@ -272,7 +272,7 @@ impl Worker {
             return false;
         }
         // What became known while it ran.
-        let why = if slot.connection.is_none() && !slot.detached {
+        let why = if slot.connection.is_none() && !slot.detached && !slot.response.complete {
             Cancel::ClientGone
         } else if slot.expires_ms <= now_ms {
             Cancel::Deadline

@@ -367,6 +367,45 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_has_its_whole_response_may_leave() {
+        fn works_on(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
+            match step {
+                0 => {
+                    hello(worker, core, step, why);
+                    worker.complete(core);
+                    worker.flush(core);
+                    worker.sleep(core, 60);
+                }
+                1 | 2 => {
+                    assert_eq!(why, Some(Wakeup::Wait), "nothing of it was for the client");
+                    worker.sleep(core, 10);
+                }
+                _ => {
+                    assert_eq!(why, Some(Wakeup::Wait));
+                    assert_eq!(worker.cancelled(core), None);
+                    return Step::Done;
+                }
+            }
+            worker.suspend(core);
+            Step::Suspended
+        }
+        let (mut worker, address) = worker(|_| {});
+        let mut client = Some(connect(address));
+        client.as_mut().unwrap().write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let mut got = Vec::new();
+        drive(&mut worker, works_on, &mut |worker| {
+            if let Some(stream) = &mut client {
+                received(stream, &mut got);
+                if count(&got, b"hello /") == 1 {
+                    client = None;
+                }
+            }
+            client.is_none() && worker.busy_cores() == 0
+        });
+        assert_eq!(worker.counters().clients_gone, 0);
+    }
+
+    #[test]
     fn a_worker_that_leaves_answers_503_and_gives_up_who_will_not_end() {
         let (mut worker, address) = worker(|_| ());
         let (mut client, mut other) = (connect(address), connect(address));

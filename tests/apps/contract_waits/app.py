@@ -454,7 +454,51 @@ def in_the_iterable(environ, start_response):
     return parts()
 
 
+class Closing:
+    """A response with something left to do."""
+
+    def __init__(self, name, parts):
+        self.name = name
+        self.parts = parts
+
+    def __iter__(self):
+        return iter(self.parts)
+
+    def close(self):
+        work_on(self.name)
+
+
+def work_on(name):
+    """Long enough for the client to leave; nothing of it is for the client."""
+    for _ in range(3):
+        uwsgi.async_sleep(0.05)
+        uwsgi.suspend()
+    uwsgi.log(f"{name} has worked to its end")
+
+
+def after_the_response(environ, start_response):
+    """In `close` of the response, or in the hook that comes after it."""
+    where = environ["QUERY_STRING"]
+    parts = [b"part ", b"after part"]
+    start_response("200 OK", [*TEXT, ("Content-Length", "15")] if where != "chunked" else TEXT)
+    if where == "hook":
+        after.append(where)
+        return parts
+    return Closing(where, parts)
+
+
+after = []
+
+
+def hook():
+    if after:
+        work_on(after.pop())
+
+
+uwsgi.after_req_hook = hook
+
 APPLICATIONS = {
+    "after_the_response": after_the_response,
     "first_thing": first_thing,
     "only_thing": only_thing,
     "go": go,

@@ -434,10 +434,15 @@ fn conclude(
         }
         Ok(_) => Ending::Complete,
     };
-    if let Some(hook) = &server.after_request
-        && let Err(error) = hook.call0(py)
-    {
-        log_exception(py, error, "exception in uwsgi.after_req_hook:");
+    if let Some(hook) = &server.after_request {
+        if matches!(ending, Ending::Complete) {
+            send_end(server, core);
+        }
+        if let Err(error) = hook.call0(py)
+            && !error.is_instance_of::<Cancelled>(py)
+        {
+            log_exception(py, error, "exception in uwsgi.after_req_hook:");
+        }
     }
     // What is dropped from now on may run code of the application, and no request is its own.
     server.current.set(None);
@@ -477,6 +482,13 @@ fn end_without_body(server: &Server, core: CoreId) -> PyResult<Step> {
     Ok(Step::Complete)
 }
 
+/// Sends the end of a response whose application has still something to do: nobody need wait for that.
+fn send_end(server: &Server, core: CoreId) {
+    let mut worker = server.worker.borrow_mut();
+    worker.complete(core);
+    worker.flush(core);
+}
+
 /// Calls `close` of what the application returned, if it has one. `complete`: it has given all its parts.
 fn close(py: Python<'_>, server: &Server, core: CoreId, complete: bool) {
     let Some(iterable) = server.slot(core).iterable.take() else { return };
@@ -491,9 +503,7 @@ fn close(py: Python<'_>, server: &Server, core: CoreId, complete: bool) {
             // SAFETY: attached; any object may be asked.
             let is_generator = unsafe { ffi::PyGen_CheckExact(iterable.as_ptr()) } != 0;
             if complete && !is_generator {
-                let mut worker = server.worker.borrow_mut();
-                worker.complete(core);
-                worker.flush(core);
+                send_end(server, core);
             }
             let closed = close.call0().map(drop);
             fork_guard::check();
@@ -502,7 +512,9 @@ fn close(py: Python<'_>, server: &Server, core: CoreId, complete: bool) {
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
-    if let Err(error) = closed {
+    if let Err(error) = closed
+        && !error.is_instance_of::<Cancelled>(py)
+    {
         log_exception(py, error, "exception in close() of the application's iterable:");
     }
 }

@@ -35,6 +35,8 @@ pub(crate) enum State {
 pub(crate) struct Response {
     /// The head has been written.
     pub(crate) begun: bool,
+    /// Its end has been written: the client has, or will have, what it came for.
+    pub(crate) complete: bool,
     pub(crate) body: BodyMode,
     pub(crate) keep_alive: bool,
     pub(crate) status: u16,
@@ -46,6 +48,7 @@ pub(crate) struct Response {
 impl Response {
     pub(crate) const NONE: Self = Self {
         begun: false,
+        complete: false,
         body: BodyMode::None,
         keep_alive: false,
         status: 500,
