@@ -21,7 +21,7 @@ export VENV
 # Debian's nginx lies where only root looks.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help serve build test bench bench-waiting bench-switching options clean need-rust debian-nginx debian-bench
+.PHONY: help serve build test bench bench-waiting bench-switching options clean need-rust debian-nginx debian-postgresql debian-bench
 
 help:
 	@echo 'make serve          build, then serve the showcase on http://127.0.0.1:9090'
@@ -41,7 +41,7 @@ serve: build $(VENV)/.showcase
 build: need-rust $(VENV)/.build
 	cargo xtask wheel
 
-test: need-rust $(VENV)/.build $(VENV)/.tests debian-nginx interpreters
+test: need-rust $(VENV)/.build $(VENV)/.tests debian-nginx debian-postgresql interpreters
 	cargo xtask ci
 
 # Debian's CPython with assertions, and an extension module and greenlet built against it.
@@ -143,6 +143,12 @@ endef
 
 debian-nginx:
 	$(call debian,command -v nginx,nginx)
+
+debian-postgresql:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
+	  echo 'apt-get install postgresql'; \
+	  if [ "$$(id -u)" = 0 ]; then .ci/debian-postgresql; else sudo .ci/debian-postgresql; fi; \
+	}
 
 debian-dbg:
 	$(call debian,python3.11d -c 'import ensurepip$(comma) _testcapi' && command -v c++,python3-dbg python3-dev python3-venv g++)

@@ -16,6 +16,7 @@ from tests.harness.fixtures import (
     module_gate,
     nginx,
     pool,
+    postgres,
     serve,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "module_gate",
     "nginx",
     "pool",
+    "postgres",
     "serve",
 ]
 

@@ -227,3 +227,14 @@ def test_mounts():
             "/shopping": b"root: script_name='' path_info='/shopping'\n",
         }.items():
             assert server.get(path) == answer
+
+
+def test_psycopg2(postgres, monkeypatch):
+    for name, value in postgres.env.items():
+        monkeypatch.setenv(name, value)
+    with example("psycopg2") as server, ThreadPoolExecutor(10) as clients:
+        answers = [clients.submit(server.get, "/sleep?seconds=3") for _ in range(10)]
+        until(lambda: server.get("/activity") == b"10 under way\n", "ten queries at once")
+        assert [answer.result() for answer in answers] == [b"slept 3.0 s\n"] * 10
+        until(lambda: server.get("/activity") == b"0 under way\n", "none is left")
+        assert server.request("GET", "/sleep?seconds=soon")[0] == 400

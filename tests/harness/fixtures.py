@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from tests.harness.gate import Counter, Gate
 from tests.harness.look_around import check_log, look_around, look_at_running
 from tests.harness.nginx import Nginx
+from tests.harness.postgres import Postgres, programs
 from tests.harness.server import Server
 
 Serve = Callable[..., Server]
@@ -194,3 +197,20 @@ def nginx(tmp_path: Path) -> Iterator[Callable[..., Nginx]]:
     yield start
     for front in running:
         front.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL; pass `env=postgres.env` to the server. CI must have one."""
+    missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    if importlib.util.find_spec("psycopg2") is None:
+        missing("psycopg2 is not installed (pip install psycopg2-binary)")
+    found = programs()
+    if found is None:
+        missing("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    running = Postgres(found)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()

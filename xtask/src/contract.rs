@@ -10,10 +10,12 @@ use crate::say;
 
 const CONTRACT: &str = "tests/contract";
 
-/// Tests that know no engine but meet the interpreter itself at every line; they take seconds.
-const BESIDE: [&str; 5] = [
+/// Tests that meet the interpreter itself at every line, most without knowing an engine, one through a driver written
+/// in C that lets go of the interpreter and is suspended; they take seconds.
+const BESIDE: [&str; 6] = [
     "tests/test_api.py",
     "tests/test_input.py",
+    "tests/test_postgres.py",
     "tests/test_wsgi_environ.py",
     "tests/test_wsgi_errors.py",
     "tests/test_wsgi_responses.py",
