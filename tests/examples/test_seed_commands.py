@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from textwrap import dedent, indent
 
 import pytest
 
-from .support import ends, running, uwsgi_request
+from .support import ends, running, until, uwsgi_request
 
 NUMBERS = b"".join(b"<h1>%d</h1>" % i for i in range(1, 10000))
 AWAKE = b"".join(b"awake %d\n" % i for i in range(1, 11))
@@ -45,7 +46,79 @@ RUNS = [
         "uwsgi",
         NUMBERS,
     ),
+    (
+        "./uwsgi --async 10 --ugreen --http-socket :9090 --wsgi-file tests/sleeping_async.py",
+        ":9090",
+        "http",
+        AWAKE,
+    ),
+    (
+        "uwsgi --async 10 --ugreen --ugreen-stacksize 4096 --socket :3031 -w tests.sleeping_async",
+        ":3031",
+        "uwsgi",
+        AWAKE,
+    ),
+    (
+        "uwsgi --plugins python,greenlet --greenlet --async 10 --http-socket :9090"
+        " -w tests.sleeping_async",
+        ":9090",
+        "http",
+        AWAKE,
+    ),
+    (
+        "./uwsgi --socket :3031 -w tests.cpubound_async --async 10 --ugreen --processes 2",
+        ":3031",
+        "uwsgi",
+        NUMBERS,
+    ),
 ]
+
+# Python of the documentation, its print a function; before and after it only what makes the lines a
+# whole application. (the lines, options that they need beside --async)
+WAITS = [
+    (
+        """
+            uwsgi.wait_fd_read(fd0)
+            uwsgi.wait_fd_read(fd1)
+            uwsgi.wait_fd_read(fd2)
+            yield "" # Yield the app, let uWSGI do its magic
+            print("fd %d is ready" % env['uwsgi.ready_fd'])
+        """,
+        ["", "--ugreen", "--greenlet"],
+    ),
+    (
+        """
+            uwsgi.wait_fd_read(fd0)
+            uwsgi.suspend()
+            print("fd %d is ready" % env['uwsgi.ready_fd'])
+        """,
+        ["--ugreen", "--greenlet"],
+    ),
+    (
+        """
+            uwsgi.async_sleep(0.05)
+            uwsgi.suspend()
+            print("fd %d is ready" % fd0)
+        """,
+        ["--ugreen", "--greenlet"],
+    ),
+]
+AROUND = r"""
+import os
+import uwsgi
+
+(fd0, poke), (fd1, _), (fd2, _) = os.pipe(), os.pipe(), os.pipe()
+
+def application(env, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if env["PATH_INFO"] == "/poke":
+        os.write(poke, b".")
+        yield b"poked"
+    else:
+        yield b"waits\n"
+{lines}
+        yield b"goes on"
+"""
 
 # Commands for engines that this version does not have: refused at the start, by name. Never taken
 # for a plain `--async N`, in which the same application would behave differently.
@@ -84,6 +157,28 @@ def test_runs_as_written(seed, listens_on, protocol, body):
         with ThreadPoolExecutor(10) as clients:
             answers = list(clients.map(lambda _: ask(server, protocol), range(10)))
         assert answers == [body] * 10
+
+
+@pytest.mark.parametrize(
+    ("lines", "engine"), [(lines, engine) for lines, engines in WAITS for engine in engines]
+)
+def test_python_runs_as_written(lines, engine, tmp_path):
+    app = tmp_path / "app.py"
+    app.write_text(AROUND.format(lines=indent(dedent(lines), " " * 8)))
+    command = f"greenloom --http-socket :9090 --async 10 {engine} --wsgi-file {app}"
+    with running(command, ":9090") as server:
+        with server.stream("/") as waiter:
+            assert waiter.readline() == b"waits\n"
+            assert server.get("/poke") == b"poked"
+            assert waiter.read() == b"goes on"
+        until(lambda: re.search(r"^fd \d+ is ready$", server.log(), re.MULTILINE), "what it prints")
+
+
+def test_command_without_an_application_says_what_to_add():
+    """As documented it names none, and uWSGI serves errors."""
+    status, output = ends(as_greenloom("uwsgi --async 100 --ugreen --socket :3031"), ":3031")
+    assert status != 0
+    assert "--module" in output
 
 
 @pytest.mark.parametrize(("seed", "listens_on", "engine"), REFUSED, ids=[r[0] for r in REFUSED])
