@@ -10,8 +10,8 @@
 //!   `--body-timeout` and `--body-min-rate`: a client that was ready to send while the application did something else
 //!   has nothing to answer for. Every byte earns its time, whenever it came.
 //! - **The client leaves.** A body that can no longer become complete fails: bytes that came before are read first, then
-//!   the failure. That comes before any cancellation: a pending read ends with the failure, and the core is cancelled at
-//!   its next suspension, if its client is gone by then as `suspension.rs` means it. A client that has closed its side is
+//!   the failure. A core that waits for bytes is not cancelled then: its read ends with the failure, and the core is
+//!   cancelled at its next suspension, if its client is gone by then as `suspension.rs` means it. A client that has closed its side is
 //!   not gone while the application has not read the body to its end: it may simply have sent all it had to send.
 //! - **What is not read.** At the end of the request the rest is thrown away if it is here already and small. Otherwise
 //!   the connection ends, with lingering; an answer whose head is made before the body is complete says so.
@@ -257,14 +257,8 @@ impl Worker {
     /// Suspends a core until its body has bytes, its end or a failure, or until `timeout_ms` are over: then a read finds
     /// nothing. Registered waits stay for the suspend that is still to come.
     pub fn await_body(&mut self, core: CoreId, timeout_ms: Option<u64>) {
-        self.flush(core);
         if let Some(incoming) = &mut self.cores[core].incoming {
             incoming.slice = 0;
-        }
-        let slot = &self.cores[core];
-        if slot.connection.is_none() && slot.cancelled.is_none() && self.body_has_news(core) {
-            // The client was lost just now: the read that is pending fails, and the next suspension is told.
-            return self.queue_anew(core);
         }
         if !self.begin_suspension(core) {
             return;
@@ -458,5 +452,53 @@ impl Worker {
         }
         let (received, peer) = (incoming.received, crate::inbound::describe(slot.request.peer));
         self.log_server(&format!("{failure}, after {received} bytes of it (client {peer})"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use greenloom_proto::http1::body::ChunkedDecoder;
+
+    /// Feeds `input` piece by piece and reads as slowly as can be; returns what was read and what was not used.
+    fn read_through(mut body: Incoming, input: &[u8], high_water: usize, piece: usize) -> (Vec<u8>, usize) {
+        let (mut read, mut used) = (Vec::new(), 0);
+        loop {
+            let end = (used + piece).min(input.len());
+            used += body.feed(&input[used..end], high_water, None);
+            assert!(body.held() <= high_water, "{} bytes held", body.held());
+            let mut byte = [0];
+            match body.take(&mut byte) {
+                1 => read.push(byte[0]),
+                _ if body.is_over() => return (read, input.len() - used),
+                _ => assert!(used < input.len(), "the end was not found"),
+            }
+        }
+    }
+
+    #[test]
+    fn never_more_is_held_than_may_be_and_nothing_behind_the_end_is_used() {
+        for piece in [1, 2, 5, 1000] {
+            for high_water in [1, 2, 3, 100] {
+                let length = Incoming::new(BodyFraming::Length(10), false);
+                assert_eq!(
+                    read_through(length, b"0123456789GET", high_water, piece),
+                    (b"0123456789".to_vec(), 3)
+                );
+                let chunked = Incoming::new(BodyFraming::Chunked(ChunkedDecoder::default()), false);
+                let input = b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: x\r\n\r\nGET ";
+                assert_eq!(read_through(chunked, input, high_water, piece), (b"abcde".to_vec(), 4));
+            }
+        }
+    }
+
+    #[test]
+    fn what_came_before_a_failure_is_read() {
+        let mut body = Incoming::new(BodyFraming::Chunked(ChunkedDecoder::default()), false);
+        assert_eq!(body.feed(b"3\r\nabc\r\n3\r\ndef\r\n", 100, Some(5)), 14);
+        assert_eq!(body.tail, Tail::Failed(BodyFailure::TooLarge));
+        let mut bytes = [0; 10];
+        assert_eq!((body.take(&mut bytes), &bytes[..3]), (3, &b"abc"[..]));
+        assert_eq!(body.feed(b"0\r\n\r\n", 100, Some(5)), 0, "nothing is decoded behind a failure");
     }
 }

@@ -239,15 +239,11 @@ impl Worker {
         }
     }
 
-    /// Sends a core to the end of the run queue, whatever has been decided for it.
-    pub(crate) fn queue_anew(&mut self, core: CoreId) {
-        self.note_suspension(core);
-        self.cores[core].state = State::Queued;
-        self.schedule.push(core);
-    }
-
-    /// Counts a suspension; what has been decided for the core before means nothing any more.
-    fn note_suspension(&mut self, core: CoreId) {
+    /// What every suspension begins with; `false`: the request is cancelled, and its coroutine will be told (again).
+    pub(crate) fn begin_suspension(&mut self, core: CoreId) -> bool {
+        self.flush(core);
+        self.watch_client(core);
+        let now_ms = self.reactor.now_ms();
         let slot = &mut self.cores[core];
         slot.switches += 1;
         slot.first_slice = false;
@@ -255,15 +251,6 @@ impl Worker {
         if slot.state == State::Queued {
             self.schedule.remove(core);
         }
-    }
-
-    /// What every suspension begins with; `false`: the request is cancelled, and its coroutine will be told (again).
-    pub(crate) fn begin_suspension(&mut self, core: CoreId) -> bool {
-        self.flush(core);
-        self.watch_client(core);
-        let now_ms = self.reactor.now_ms();
-        self.note_suspension(core);
-        let slot = &self.cores[core];
         if slot.cancelled.is_some() {
             self.forget_waits(core);
             // Not at once: a coroutine that never ends must not keep the others from their turns.

@@ -541,7 +541,11 @@ mod tests {
     #[test]
     fn continue_is_sent_with_the_first_read_only() {
         fn some(path: &str) -> Vec<Do> {
-            if path == "/e/never" { vec![Do::Sleep(10), Do::Echo] } else { read_all(path) }
+            match path {
+                "/e/never" => vec![Do::Sleep(10), Do::Echo],
+                "/e/late" => vec![Do::Sleep(30), Do::ReadAll(10), Do::Echo],
+                _ => read_all(path),
+            }
         }
         fn expecting(path: &str) -> String {
             format!("POST {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
@@ -563,6 +567,16 @@ mod tests {
         client.write_all(format!("{}abc", expecting("/e/impatient")).as_bytes()).unwrap();
         world.until_got(&mut client, &mut got, "abc");
         assert!(got.starts_with(b"HTTP/1.1 200 OK\r\n"), "it has not waited: {}", text(&got));
+        // Nor is it sent to a client that has begun to send before the first read.
+        let (mut client, mut got) = (world.connect(), Vec::new());
+        client.write_all(expecting("/e/late").as_bytes()).unwrap();
+        world.until(|world| world.runs.len() == 1);
+        client.write_all(b"a").unwrap();
+        let waits = world.waits;
+        world.until_waiting(waits + 1);
+        client.write_all(b"bc").unwrap();
+        world.until_got(&mut client, &mut got, "abc");
+        assert!(got.starts_with(b"HTTP/1.1 200 OK\r\n"), "it had begun: {}", text(&got));
     }
 
     #[test]
