@@ -18,7 +18,8 @@ pub trait Application {
     /// `fork(2)` with the language's own hooks before and after. The process has one thread of the server's.
     fn fork(&mut self) -> io::Result<Fork>;
 
-    /// Serves until told to stop through `context.control`; the worker's exit code.
+    /// Serves until told to stop through `context.control`; the worker's exit code. [`CANNOT_SERVE`]: it has said why
+    /// it cannot, and nor could another one.
     fn serve(&mut self, context: WorkerContext) -> i32;
 }
 
@@ -58,6 +59,10 @@ pub const DRAIN: u8 = b'd';
 pub const QUIT: u8 = b'q';
 /// Written to [`WorkerContext::control`]: the worker accepts connections.
 pub const READY: u8 = b'r';
+
+/// The exit code of a worker that cannot serve what it was asked to, on this machine or with this interpreter: the
+/// first start fails with it instead of trying again for ever.
+pub const CANNOT_SERVE: i32 = 23;
 
 /// A listening socket.
 #[derive(Debug)]

@@ -32,7 +32,9 @@ mod scoreboard;
 mod tree;
 mod worker_process;
 
-pub use application::{Application, BoundListener, DRAIN, LoadError, QUIT, READY, WorkerContext};
+pub use application::{
+    Application, BoundListener, CANNOT_SERVE, DRAIN, LoadError, QUIT, READY, WorkerContext,
+};
 pub use error::MasterError;
 pub use generation::run_generation;
 pub use greenloom_sys::process::{Fork, Pid, fork_single_threaded};

@@ -12,6 +12,7 @@ use greenloom_sys::clock::monotonic_ms;
 use greenloom_sys::process::{self, Ending, Heir, Pid};
 use greenloom_sys::signals::{self, PosixSignal, SignalPipe};
 
+use crate::application::CANNOT_SERVE;
 use crate::error::MasterError;
 use crate::generations::{Generation, Stage, Worker};
 use crate::inheritance::{self, INHERITANCE_VARIABLE};
@@ -508,15 +509,19 @@ impl Master<'_> {
             return;
         }
         let load_failed = ending == Ending::Exited(LOAD_FAILED) && was_starting && self.settings.need_app;
+        let cannot_serve = ending == Ending::Exited(CANNOT_SERVE) && was_starting;
         match (life, ending) {
             (Life::Gone, _) => say!("worker {id} (pid: {pid}) of generation {number} {}", describe(ending)),
             (_, Ending::Exited(0)) => say!("worker {id} killed successfully (pid: {pid})"),
+            _ if cannot_serve => say!("worker {id} (pid {pid}) cannot serve; its reason stands above"),
             _ if load_failed => say!("OOPS ! failed loading app in worker {id} (pid {pid})"),
             _ => say!("DAMN ! worker {id} (pid: {pid}) {} :( trying respawn ...", describe(ending)),
         }
         if load_failed && self.phase == Phase::Starting {
             say!("need-app requested, destroying the instance...");
             self.stop(LOAD_FAILED, now_ms);
+        } else if cannot_serve && self.phase == Phase::Starting {
+            self.stop(CANNOT_SERVE, now_ms);
         } else if let Life::Waiting { fork_at_ms } = life
             && fork_at_ms > now_ms
         {

@@ -5,7 +5,8 @@ use std::os::fd::AsRawFd as _;
 
 use greenloom_cli::Launch;
 use greenloom_cli::master::{
-    Application, Fork, INHERITANCE_VARIABLE, LoadError, Scoreboard, WorkerContext, fork_single_threaded,
+    Application, CANNOT_SERVE, Fork, INHERITANCE_VARIABLE, LoadError, Scoreboard, WorkerContext,
+    fork_single_threaded,
 };
 use greenloom_worker::config::Settings;
 use greenloom_worker::{Instance, Listen, Worker, WorkerOptions, clock};
@@ -164,7 +165,7 @@ impl Application for Python {
             Ok(code) => code,
             Err(message) => {
                 log_line(&message);
-                1
+                CANNOT_SERVE
             }
         }
     }
