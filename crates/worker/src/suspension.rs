@@ -137,7 +137,7 @@ impl Worker {
     }
 
     /// Whether bytes of this core wait in its connection: later ones must go behind them.
-    fn has_queued_output(&self, core: CoreId) -> bool {
+    pub fn has_queued_output(&self, core: CoreId) -> bool {
         let connection = self.cores[core].connection.and_then(|key| self.connections.get(key));
         connection.is_some_and(crate::connection::Connection::has_output)
     }
@@ -243,7 +243,6 @@ impl Worker {
     pub(crate) fn begin_suspension(&mut self, core: CoreId) -> bool {
         self.flush(core);
         self.watch_client(core);
-        let now_ms = self.reactor.now_ms();
         let slot = &mut self.cores[core];
         slot.switches += 1;
         slot.first_slice = false;
@@ -261,7 +260,8 @@ impl Worker {
         // What became known while it ran.
         let why = if slot.connection.is_none() && !slot.detached && !slot.response.complete {
             Cancel::ClientGone
-        } else if slot.expires_ms <= now_ms {
+        } else if slot.expires_ms != NEVER_MS && slot.expires_ms <= clock::monotonic_ms() {
+            // Not the turn's time: it is this core that may have made the turn long.
             Cancel::Deadline
         } else {
             return true;
