@@ -2,12 +2,12 @@
 
 use std::os::fd::RawFd;
 
-use greenloom_worker::{CoreId, Written};
+use greenloom_worker::CoreId;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::driver::server::{self, Server, peek};
-use crate::wsgi::gateway::write_now;
+use crate::wsgi::gateway::{self, write_now};
 use crate::wsgi::input::Input;
 
 fn current() -> PyResult<(&'static Server, CoreId)> {
@@ -38,9 +38,9 @@ pub(crate) fn connection_fd(_py: Python<'_>) -> PyResult<RawFd> {
 }
 
 /// Bytes to the client as they are, past head and framing; `false`: it is gone.
-pub(crate) fn send_raw(_py: Python<'_>, bytes: &[u8]) -> PyResult<bool> {
+pub(crate) fn send_raw(py: Python<'_>, bytes: &[u8]) -> PyResult<bool> {
     let (server, core) = current()?;
-    Ok(server.worker.borrow_mut().write_raw(core, bytes)? != Written::Gone)
+    gateway::send_raw(py, server, core, bytes)
 }
 
 /// Body bytes to the client, the head first.

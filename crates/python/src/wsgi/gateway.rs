@@ -27,6 +27,8 @@ use crate::wsgi::response::{Responder, send_head};
 
 /// Parts of a list that are sent in one go; a longer list, or more bytes, is iterated like everything else.
 const JOINED_BYTES: usize = 32 * 1024;
+/// Raw bytes that are handed over at once; what the client does not take of them is spooled.
+const RAW_PIECE_BYTES: usize = 64 * 1024;
 /// Writes in a row for one large part before others get their turn.
 const WRITES_PER_TURN: u32 = 16;
 
@@ -392,6 +394,32 @@ pub(crate) fn write_now(py: Python<'_>, server: &'static Server, core: CoreId, b
         Ok(Written::Taken(_)) => Ok(()),
         Ok(Written::Gone) => Err(PyOSError::new_err("write error")),
         Err(error) => Err(PyOSError::new_err(format!("cannot spool a response: {error}"))),
+    }
+}
+
+/// Sends bytes as they are, past head and framing; `false`: the client is gone. Who can be suspended waits for a client
+/// that reads slowly, as in [`write_now`]: or an application that sends for ever fills the disk, and nobody else runs.
+pub(crate) fn send_raw(
+    py: Python<'_>,
+    server: &'static Server,
+    core: CoreId,
+    bytes: &[u8],
+) -> PyResult<bool> {
+    // At least once: sending nothing begins the response, too.
+    let mut pieces = bytes.chunks(RAW_PIECE_BYTES);
+    let mut piece = pieces.next().unwrap_or_default();
+    loop {
+        while server.engine.can_pause(py, server, core) && server.worker.borrow().has_queued_output(core) {
+            server.worker.borrow_mut().stall(core);
+            if let Paused::Resumed(Wakeup::Cancelled(why)) = server.engine.pause(py, server, core)? {
+                return Err(cancelled::error(py, why));
+            }
+        }
+        if server.worker.borrow_mut().write_raw(core, piece)? == Written::Gone {
+            return Ok(false);
+        }
+        let Some(next) = pieces.next() else { return Ok(true) };
+        piece = next;
     }
 }
 
