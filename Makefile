@@ -21,7 +21,7 @@ export VENV
 # Debian's nginx lies where only root looks.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help serve build test bench bench-waiting bench-switching options clean need-rust debian-nginx debian-postgresql debian-bench
+.PHONY: help serve build test bench bench-waiting bench-switching soak options clean need-rust debian-nginx debian-postgresql debian-bench
 
 help:
 	@echo 'make serve          build, then serve the showcase on http://127.0.0.1:9090'
@@ -32,6 +32,7 @@ help:
 	@echo 'make bench          greenloom and its peers, measured in one run'
 	@echo 'make bench-waiting  what slow, idle and sleeping requests cost'
 	@echo 'make bench-switching  what a switch, a core and a suspended request cost'
+	@echo 'make soak           a million random requests through one server (SOAK_ARGS=--engine ugreen)'
 	@echo 'make options        write the generated parts of the documents anew'
 	@echo 'make clean          remove $(VENV), all other environments and the build output'
 
@@ -59,6 +60,9 @@ bench-waiting: build debian-bench
 
 bench-switching: build $(VENV)/.tests debian-bench
 	$(BIN)/python benches/switching.py $(BENCH_ARGS)
+
+soak: build
+	$(BIN)/python benches/soak.py $(SOAK_ARGS)
 
 options:
 	cargo xtask options

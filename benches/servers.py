@@ -109,7 +109,7 @@ class Server:
         deadline = time.monotonic() + START_DEADLINE_S
         while not _accepts(self.port):
             if self.process.poll() is not None or time.monotonic() > deadline:
-                reason = f"{self.kind.name} did not start:\n{self._read_log()}"
+                reason = f"{self.kind.name} did not start:\n{self.log_text()}"
                 self.__exit__()
                 raise RuntimeError(reason)
             time.sleep(0.02)
@@ -157,7 +157,8 @@ class Server:
                     continue
         return family
 
-    def _read_log(self) -> str:
+    def log_text(self) -> str:
+        """The last that it has said."""
         if self._log is None:
             return ""
         self._log.seek(0)
