@@ -142,6 +142,11 @@ impl Interpreter {
 }
 
 impl ThreadState {
+    /// The same, to look at.
+    pub(crate) fn look(&self) -> Self {
+        Self(self.0)
+    }
+
     /// The innermost frame, while it is suspended.
     pub(crate) fn frame<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         // SAFETY: attached; the state lives and is not running.

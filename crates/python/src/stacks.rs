@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use greenloom_worker::{Doing, InFlight};
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -66,6 +67,8 @@ fn suspended<'py>(py: Python<'py>, server: &'static Server, request: &InFlight) 
     let mut iterator = peek(py, &server.slot(request.core).iterator).map(|iterator| iterator.into_bound(py));
     while let Some(generator) = iterator.take()
         && frames.len() < FRAMES
+        // SAFETY: attached; any object may be asked. Other objects would run code of the application to answer.
+        && unsafe { ffi::PyGen_CheckExact(generator.as_ptr()) } != 0
     {
         let attribute = |name| generator.getattr_opt(name).ok().flatten().filter(|value| !value.is_none());
         if let Some(frame) = attribute(intern!(py, "gi_frame")) {

@@ -199,8 +199,9 @@ impl SuspendEngine for UGreen {
     fn frame<'py>(&'static self, py: Python<'py>, core: CoreId) -> Option<Bound<'py, PyAny>> {
         let slot = self.core(core);
         let (coroutine, state) = slot.suspended.take()?;
-        let frame = state.frame(py);
+        let look = state.look();
         slot.suspended.set(Some((coroutine, state)));
-        frame
+        // Making a frame's object can run finalizers, and those can let the loop resume this very core.
+        look.frame(py)
     }
 }
