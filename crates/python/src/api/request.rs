@@ -7,6 +7,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::driver::server::{self, Server, peek};
+use crate::fork_guard;
 use crate::wsgi::gateway::{self, write_now};
 use crate::wsgi::input::Input;
 
@@ -40,6 +41,7 @@ pub(crate) fn connection_fd(_py: Python<'_>) -> PyResult<RawFd> {
 /// Bytes to the client as they are, past head and framing; `false`: it is gone.
 pub(crate) fn send_raw(py: Python<'_>, bytes: &[u8]) -> PyResult<bool> {
     let (server, core) = current()?;
+    fork_guard::check();
     gateway::send_raw(py, server, core, bytes)
 }
 
@@ -77,6 +79,7 @@ pub(crate) fn log_this_request(_py: Python<'_>) -> PyResult<()> {
 /// Ends the connection to the client; the request goes on without one.
 pub(crate) fn disconnect(_py: Python<'_>) -> PyResult<()> {
     let (server, core) = current()?;
+    fork_guard::check();
     server.worker.borrow_mut().disconnect(core);
     Ok(())
 }

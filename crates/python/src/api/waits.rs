@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyCFunction};
 use super::info::require_server;
 use super::request;
 use crate::driver::server;
+use crate::fork_guard;
 use crate::wsgi::gateway;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -55,6 +56,7 @@ fn wait(
     require_server(name)?;
     let (server, core) = server::current(name)?;
     let timeout_ms = milliseconds(timeout.unwrap_or(0.0), "timeout")?;
+    fork_guard::check();
     let waits = server.worker.borrow_mut().wait_fd(core, fd, interest, timeout_ms);
     waits.map_err(|error| {
         let reason = error.raw_os_error().unwrap_or(0);

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::server::Server;
 use super::switch;
+use crate::fork_guard;
 use crate::traceback::{log_exception, log_line};
 
 /// How often a request is told to end before the worker leaves without it.
@@ -50,6 +51,7 @@ fn turns(py: Python<'_>, server: &'static Server) -> io::Result<Leave> {
         if let Err(error) = py.check_signals() {
             log_exception(py, error, "exception in a signal handler; it belongs to no request");
         }
+        fork_guard::check();
     }
 }
 

@@ -11,7 +11,7 @@
 //! suspended core, and large arrays in its frames would be copied each time.
 
 use std::cell::Cell;
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 
 use greenloom_worker::config::Settings;
 use greenloom_worker::{CoreId, Wakeup};
@@ -46,7 +46,9 @@ struct Table {
         *mut ffi::PyObject,
     ) -> *mut ffi::PyObject,
     set_parent: *const c_void,
-    is: [*const c_void; 3],
+    is_main: *const c_void,
+    is_started: *const c_void,
+    is_active: unsafe extern "C" fn(*mut ffi::PyObject) -> c_int,
     parent: unsafe extern "C" fn(*mut ffi::PyObject) -> *mut ffi::PyObject,
 }
 
@@ -201,9 +203,32 @@ impl Greenlets {
         if let Err(error) = result {
             log_exception(py, error, "the application has thrown into the greenlet that runs the loop:");
         }
-        if !self.core(core).greenlet.get().is_null() {
-            // It has ended (and then it is not ours any more), is suspended, or has left by a switch of its own.
+        let slot = self.core(core);
+        // SAFETY: attached; the core's own reference, or null: its request has ended.
+        let Some(greenlet) = (unsafe { Bound::from_borrowed_ptr_or_opt(py, slot.greenlet.get()) }) else {
+            return;
+        };
+        // SAFETY: attached; a greenlet.
+        if unsafe { (self.api.0.is_active)(greenlet.as_ptr()) } != 0 {
+            // It is suspended, or has left by a switch of its own.
             server.worker.borrow_mut().away(core);
+            return;
+        }
+        // It has died without an end: a trace function has raised when it was to begin.
+        slot.greenlet.set(std::ptr::null_mut());
+        // SAFETY: the reference that `start` has left with the core, which has forgotten it.
+        drop(unsafe { Bound::from_owned_ptr(py, greenlet.as_ptr()) });
+        gateway::abandon(server, core);
+    }
+
+    /// What a coroutine does that was given up: whoever comes to it is sent to the loop.
+    fn stay_away(&self, py: Python<'_>) -> ! {
+        let hub = peek(py, &self.hub).map(|hub| hub.into_bound(py));
+        loop {
+            match &hub {
+                Some(hub) => drop(self.switch(py, hub)),
+                None => std::process::abort(), // No coroutine is given up before the loop has begun.
+            }
         }
     }
 
@@ -368,6 +393,8 @@ impl SuspendEngine for Greenlets {
             }
             if let Err(error) = switched {
                 slot.paused.set(false);
+                // One may have come together with the error.
+                slot.wakeup.set(None);
                 server.worker.borrow_mut().interrupted(core);
                 return Err(error);
             }
@@ -393,6 +420,13 @@ impl SuspendEngine for Greenlets {
 
     fn is_exit(&'static self, py: Python<'_>, error: &PyErr) -> bool {
         error.is_instance(py, self.exit.bind(py))
+    }
+
+    fn returned(&'static self, py: Python<'_>, core: CoreId) {
+        let own = self.core(core).greenlet.get();
+        if self.api.current(py).is_some_and(|running| running.as_ptr() != own) {
+            self.stay_away(py);
+        }
     }
 
     fn abandon(&'static self, core: CoreId) {

@@ -53,6 +53,10 @@ pub(crate) trait SuspendEngine {
         false
     }
 
+    /// On a core's coroutine, wherever code of the application has returned: does not come back if the coroutine was
+    /// given up meanwhile, for the core is not its own any more.
+    fn returned(&'static self, _py: Python<'_>, _core: CoreId) {}
+
     /// Gives up a coroutine that does not end.
     fn abandon(&'static self, core: CoreId);
 

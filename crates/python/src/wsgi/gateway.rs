@@ -116,7 +116,7 @@ fn mark(py: Python<'_>, server: &Server, core: CoreId, waited: bool) -> PyResult
 }
 
 /// Makes the environ and calls the application.
-fn call<'py>(py: Python<'py>, server: &Server, core: CoreId) -> PyResult<Bound<'py, PyAny>> {
+fn call<'py>(py: Python<'py>, server: &'static Server, core: CoreId) -> PyResult<Bound<'py, PyAny>> {
     let slot = server.slot(core);
     // Taken out of the worker: making the environ allocates objects, which can run finalizers, which may call back.
     let (request, input) = {
@@ -148,7 +148,17 @@ fn call<'py>(py: Python<'py>, server: &Server, core: CoreId) -> PyResult<Bound<'
     slot.environ.set(Some(environ.clone().unbind()));
     slot.input.set(Some(input.unbind()));
     let responder = responder(py, slot, core)?;
-    call_app(py, server.apps[app].callable.bind(py), &environ, responder.bind(py))
+    let result = call_app(py, server.apps[app].callable.bind(py), &environ, responder.bind(py));
+    returned(py, server, core);
+    result
+}
+
+/// Where code of the application returns to the server. That is the end of a child of the worker; and on a coroutine
+/// that was given up meanwhile this does not return, for its core may serve another request by now.
+#[inline]
+fn returned(py: Python<'_>, server: &'static Server, core: CoreId) {
+    fork_guard::check();
+    server.engine.returned(py, core);
 }
 
 fn responder(py: Python<'_>, slot: &Slot, core: CoreId) -> PyResult<Py<Responder>> {
@@ -173,7 +183,6 @@ fn call_app<'py>(
     let result = unsafe {
         ffi::PyObject_Vectorcall(app.as_ptr(), arguments.as_ptr(), arguments.len(), std::ptr::null_mut())
     };
-    fork_guard::check();
     // SAFETY: a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(py, result) }
 }
@@ -199,6 +208,7 @@ fn begin(py: Python<'_>, server: &'static Server, core: CoreId, result: Bound<'_
         slot.known_length.set(Some(remaining));
     }
     let iterator = result.try_iter();
+    returned(py, server, core);
     slot.iterable.set(Some(result.unbind()));
     slot.iterator.set(Some(iterator?.into_any().unbind()));
     iterate(py, server, core)
@@ -271,7 +281,7 @@ fn iterate(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<St
         let Some(iterator) = peek(py, &slot.iterator) else { return Ok(Step::Complete) };
         // SAFETY: attached; `iterator` is an iterator, as `try_iter` has checked.
         let next = unsafe { ffi::PyIter_Next(iterator.as_ptr()) };
-        fork_guard::check();
+        returned(py, server, core);
         // SAFETY: a new reference, or null at the end or with an exception set.
         let Some(part) = (unsafe { Bound::from_owned_ptr_or_opt(py, next) }) else {
             return match PyErr::take(py) {
@@ -366,6 +376,7 @@ fn write_part(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult
 /// Sends body bytes at once, the head before them: `write()` of PEP 3333 and what is built on it. A caller that can
 /// be suspended waits while its client reads slowly; for any other, what the client does not take is spooled.
 pub(crate) fn write_now(py: Python<'_>, server: &'static Server, core: CoreId, bytes: &[u8]) -> PyResult<()> {
+    fork_guard::check();
     if !server.worker.borrow().response_begun(core) {
         if !server.slot(core).head.borrow().given {
             return Err(PyRuntimeError::new_err("write before start_response"));
@@ -445,6 +456,7 @@ fn conclude(
     close(py, server, core, matches!(outcome, Ok(Step::Complete)));
     slot.part.set(None);
     drop((slot.iterator.take(), slot.iterable.take(), slot.environ.take(), slot.input.take()));
+    returned(py, server, core);
     slot.generation.set(slot.generation.get() + 1);
     slot.logvars.borrow_mut().clear();
     server.requests.set(server.requests.get() + 1);
@@ -472,6 +484,7 @@ fn conclude(
             log_exception(py, error, "exception in uwsgi.after_req_hook:");
         }
     }
+    returned(py, server, core);
     // What is dropped from now on may run code of the application, and no request is its own.
     server.current.set(None);
     Some(ending)
@@ -479,6 +492,8 @@ fn conclude(
 
 /// Gives the core back. Nothing of the request may run any more: this is the last thing its coroutine does.
 pub(crate) fn finish(server: &Server, core: CoreId, ending: &Ending) {
+    // Finalizers have run since the application returned.
+    fork_guard::check();
     let mut worker = server.worker.borrow_mut();
     match ending {
         Ending::Complete => worker.finish(core),
@@ -518,13 +533,15 @@ fn send_end(server: &Server, core: CoreId) {
 }
 
 /// Calls `close` of what the application returned, if it has one. `complete`: it has given all its parts.
-fn close(py: Python<'_>, server: &Server, core: CoreId, complete: bool) {
+fn close(py: Python<'_>, server: &'static Server, core: CoreId, complete: bool) {
     let Some(iterable) = server.slot(core).iterable.take() else { return };
     let iterable = iterable.into_bound(py);
     if iterable.is_exact_instance_of::<PyBytes>() {
         return;
     }
-    let closed = match iterable.getattr_opt(pyo3::intern!(py, "close")) {
+    let close = iterable.getattr_opt(pyo3::intern!(py, "close"));
+    returned(py, server, core);
+    let closed = match close {
         Ok(Some(close)) => {
             // It may take its time, and the client need not wait for it. (That of a generator at its end does
             // nothing.)
@@ -534,7 +551,7 @@ fn close(py: Python<'_>, server: &Server, core: CoreId, complete: bool) {
                 send_end(server, core);
             }
             let closed = close.call0().map(drop);
-            fork_guard::check();
+            returned(py, server, core);
             closed
         }
         Ok(None) => Ok(()),

@@ -1,0 +1,18 @@
+"""A cancelled request whose `finally` or `close()` suspends is told again, and that is no error of the application."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.nasty
+@pytest.mark.usefixtures("suspending")
+def test_cancelled_again_while_closing_is_not_logged(serve_engine):
+    server = serve_engine("contract_closing")
+    client = server.http()
+    client.send_request("GET", "/")
+    client.read_until(b"part")
+    client.reset()
+    (line,) = server.wait_requests(1)
+    assert line.status == 200
+    assert "Cancelled" not in server.log_text()
