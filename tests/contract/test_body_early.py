@@ -298,9 +298,9 @@ def test_input_must_not_outlive_its_request(server):
     assert body == "new"
 
 
+@pytest.mark.engines("greenlet")
 def test_interrupted_read_loses_nothing(engine, server):
-    if engine.name != "greenlet":
-        pytest.skip("only a greenlet can be thrown an exception by the application")
+    """Only a greenlet can be thrown an exception by the application."""
     client = server.http()
     client.send(head("interrupted", 12) + b"one\ntw")
     other = server.http()

@@ -463,12 +463,11 @@ fn conclude(
     let ending = match outcome {
         Ok(Step::Gone) => Ending::Failed,
         Err(error) => {
-            // A request that was told to end and does is nothing to write about.
-            if !error.is_instance_of::<Cancelled>(py) && !server.engine.is_exit(py, &error) {
+            if !server.engine.is_exit(py, &error) {
                 let uri = String::from_utf8_lossy(server.worker.borrow().request(core).uri())
                     .escape_debug()
                     .to_string();
-                log_exception(py, error, &format!("exception in the application, {uri}:"));
+                log_unless_cancelled(py, error, &format!("exception in the application, {uri}:"));
             }
             Ending::Failed
         }
@@ -478,16 +477,21 @@ fn conclude(
         if matches!(ending, Ending::Complete) {
             send_end(server, core);
         }
-        if let Err(error) = hook.call0(py)
-            && !error.is_instance_of::<Cancelled>(py)
-        {
-            log_exception(py, error, "exception in uwsgi.after_req_hook:");
+        if let Err(error) = hook.call0(py) {
+            log_unless_cancelled(py, error, "exception in uwsgi.after_req_hook:");
         }
     }
     returned(py, server, core);
     // What is dropped from now on may run code of the application, and no request is its own.
     server.current.set(None);
     Some(ending)
+}
+
+/// A request that was told to end and does is nothing to write about.
+fn log_unless_cancelled(py: Python<'_>, error: PyErr, context: &str) {
+    if !error.is_instance_of::<Cancelled>(py) {
+        log_exception(py, error, context);
+    }
 }
 
 /// Gives the core back. Nothing of the request may run any more: this is the last thing its coroutine does.
@@ -557,9 +561,7 @@ fn close(py: Python<'_>, server: &'static Server, core: CoreId, complete: bool) 
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
-    if let Err(error) = closed
-        && !error.is_instance_of::<Cancelled>(py)
-    {
-        log_exception(py, error, "exception in close() of the application's iterable:");
+    if let Err(error) = closed {
+        log_unless_cancelled(py, error, "exception in close() of the application's iterable:");
     }
 }
