@@ -1,4 +1,4 @@
-"""The page that links to every example. The examples are mounted beside it, see showcase.ini."""
+"""The page that links to the examples. They are mounted beside it, see showcase.ini."""
 
 from pathlib import Path
 

@@ -137,9 +137,9 @@ mod tests {
     fn after_pytest_the_own_interpreter_is_not_run_twice() {
         let (own, further) = (interpreter(11), [interpreter(12), interpreter(13)]);
         let goes = plan(&own, &further, Occasion::AfterPytest, &[]);
-        assert_eq!(shown(&goes), [(12, false, 6), (13, false, 6), (13, true, 3)]);
+        assert_eq!(shown(&goes), [(12, false, 7), (13, false, 7), (13, true, 3)]);
         let goes = plan(&own, &further, Occasion::Alone, &[]);
-        assert_eq!(shown(&goes), [(11, false, 1), (12, false, 6), (13, false, 6), (13, true, 3)]);
+        assert_eq!(shown(&goes), [(11, false, 1), (12, false, 7), (13, false, 7), (13, true, 3)]);
     }
 
     #[test]
