@@ -128,10 +128,11 @@ def busy_failure(request):
         return None
     install(fail)
     signal.setitimer(signal.ITIMER_REAL, SOON_S)
+    before = time.monotonic()
     try:
         found = f"nothing: {spin(lambda: False)}"
     except Alarm as alarm:
-        found = f"alarm {alarm.args[0]}"
+        found = f"alarm {alarm.args[0]} {time.monotonic() - before < LONG_S}"
     leave(request)
     return found
 
