@@ -243,6 +243,7 @@ impl Worker {
     pub(crate) fn begin_suspension(&mut self, core: CoreId) -> bool {
         self.flush(core);
         self.watch_client(core);
+        let now_ms = self.reactor.now_ms();
         let slot = &mut self.cores[core];
         slot.switches += 1;
         slot.first_slice = false;
@@ -260,8 +261,7 @@ impl Worker {
         // What became known while it ran.
         let why = if slot.connection.is_none() && !slot.detached && !slot.response.complete {
             Cancel::ClientGone
-        } else if slot.expires_ms != NEVER_MS && slot.expires_ms <= clock::monotonic_ms() {
-            // Not the turn's time: it is this core that may have made the turn long.
+        } else if slot.expires_ms <= now_ms {
             Cancel::Deadline
         } else {
             return true;
