@@ -112,6 +112,49 @@ class TestAfterTheHead:
             client.read_body(head)
 
 
+class TestBodies:
+    @pytest.fixture
+    def server(self, suspending, serve_engine):
+        return serve_engine(
+            "contract_deadline",
+            *("--request-timeout", "/late=0.3", "--body-early", "/late"),
+            cores=2,
+        )
+
+    def test_one_that_does_not_come(self, server):
+        """The application waits for its bytes in the middle of a read."""
+        client = server.http()
+        client.send(b"POST /late/read_body HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+        for _ in range(3):
+            assert server.get("/hello").body == b"hello\n"
+        assert client.read_response().status == 504
+        # What else would come is the rest of a body, and no request.
+        assert client.closed_by_peer()
+        line = line_of(server, "/late/read_body")
+        assert (line.status, line.cancelled, line.switches) == (504, "deadline", 1)
+
+    def test_one_that_drips(self, server):
+        """Bytes that come now and then are no reason to wait for ever."""
+        client = server.http()
+        client.send(b"POST /late/read_body HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n")
+
+        def is_over():
+            try:
+                client.send(b"x")
+            except OSError:
+                return True
+            return "/late/read_body" in [r.uri for r in server.log_requests()]
+
+        until(is_over, "the request is over")
+        line = line_of(server, "/late/read_body")
+        assert (line.status, line.cancelled) == (504, "deadline")
+        client.close()
+        assert server.get("/hello").body == b"hello\n"
+
+    def test_one_that_comes_in_time(self, server):
+        assert server.request("POST", "/late/read_body", body=b"x" * 70_000).body == b"70000\n"
+
+
 class TestRunning:
     def test_a_response_that_is_late_but_whole(self, server):
         """It never gave way, so there was no moment to end it, and now it is an answer."""

@@ -77,7 +77,7 @@ def compute(query, send):
 def compute_then_yield(query, send):
     compute(query, send)
     # One that waits: a plain yield goes on at once while nobody else wants to.
-    yield uwsgi.async_sleep(0)
+    yield uwsgi.async_sleep(0.001)
     yield b"too late\n"
 
 
@@ -85,6 +85,11 @@ def compute_then_suspend(query, send):
     compute(query, send)
     uwsgi.suspend()
     return [b"too late\n"]
+
+
+def read_body(query, send):
+    """With --body-early: waits for bytes that do not come."""
+    return [b"%d\n" % len(query["body"].read())]
 
 
 def in_time(query, send):
@@ -125,6 +130,7 @@ def part_first(parts):
 
 def application(environ, start_response):
     query = {key: value[0] for key, value in parse_qs(environ["QUERY_STRING"]).items()}
+    query["body"] = environ["wsgi.input"]
     send = start_response("200 OK", TEXT)
     found = globals()[environ["PATH_INFO"].rpartition("/")[2]](query, send)
     if "mid" in query:
