@@ -324,9 +324,12 @@ def answer(connection: socket.socket) -> Generator[tuple[socket.socket, int], No
             if not piece:
                 return b"".join(pieces)
             pieces.append(piece)
-    while not (pieces[-1].endswith(b"0\r\n\r\n") and ends(b"".join(pieces))):
+    # The last chunk may come in two pieces.
+    tail = rest[-8:]
+    while not (tail.endswith(b"0\r\n\r\n") and ends(b"".join(pieces))):
         yield connection, READ
         pieces.append(received(connection))
+        tail = (tail + pieces[-1])[-8:]
     return b"".join(chunks(b"".join(pieces)))
 
 
