@@ -40,6 +40,9 @@ class Cancelled(BaseException):
 
     reason: Literal["client gone", "deadline", "stop"]
 
+class ClientGone(OSError):
+    """What is written reaches nobody: the client has left."""
+
 def suspend() -> Literal[True]: ...
 def green_schedule() -> Literal[True]: ...
 def async_sleep(seconds: float, /) -> Literal[b""]: ...

@@ -315,7 +315,7 @@ def test_chunked_read_returns_what_has_come(server):
     assert "".join(client.read_response().json()) == "abcd"
     client.send(head("chunks_nb"))
     other = server.http()
-    assert other.get("/early/hello").json() == "hello"
+    assert other.get("/early/chunk_is_missed").json() == "missed"
     client.send(chunked(b"late"))
     found = client.read_response().json()
     assert found[0] is None

@@ -146,6 +146,9 @@ def interrupted(environ):
 
 
 def throw(environ):
+    while not seen:
+        uwsgi.async_sleep(0.005)
+        uwsgi.suspend()
     # The other greenlet gives control to the loop, and not back: this is what resumes this one.
     uwsgi.async_sleep(0.01)
     seen.pop().throw(KeyError("thrown"))
@@ -159,11 +162,21 @@ def chunks_nb(environ):
         if piece is None:
             if not found or found[-1] is not None:
                 found.append(None)
+                seen.append(None)
             uwsgi.async_sleep(0.005)
             uwsgi.suspend()
         else:
             found.append(piece.decode())
     return found
+
+
+def chunk_is_missed(environ):
+    """Answers when `chunks_nb` has found nothing."""
+    while not seen:
+        uwsgi.async_sleep(0.005)
+        uwsgi.suspend()
+    seen.clear()
+    return "missed"
 
 
 def chunks(environ):

@@ -1,8 +1,9 @@
-//! `uwsgi.Cancelled`: what is raised where a request stands that is to end.
+//! What is raised in a request that is to end: `uwsgi.Cancelled` where it is suspended, `uwsgi.ClientGone` where it
+//! writes to a client that has left. Neither is a failure of the application.
 
 use greenloom_worker::Cancel;
 use pyo3::create_exception;
-use pyo3::exceptions::PyBaseException;
+use pyo3::exceptions::{PyBaseException, PyOSError};
 use pyo3::prelude::*;
 
 create_exception!(
@@ -14,8 +15,26 @@ create_exception!(
      \"deadline\" or \"stop\"."
 );
 
+create_exception!(
+    greenloom.api,
+    ClientGone,
+    PyOSError,
+    "The request's client has left: what is written reaches nobody. An OSError, as uWSGI raises."
+);
+
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add("Cancelled", module.py().get_type::<Cancelled>())
+    module.add("Cancelled", module.py().get_type::<Cancelled>())?;
+    module.add("ClientGone", module.py().get_type::<ClientGone>())
+}
+
+/// Whether an exception only says that its request is to end: nothing to write about.
+pub(crate) fn is_end(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<Cancelled>(py) || error.is_instance_of::<ClientGone>(py)
+}
+
+/// The exception of a write to a client that has left.
+pub(crate) fn client_gone() -> PyErr {
+    ClientGone::new_err("write error")
 }
 
 /// The exception for one reason.

@@ -14,7 +14,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::api::cancelled::{self, Cancelled};
+use crate::api::cancelled;
 use crate::driver::server::{Server, Slot, peek};
 use crate::engine::Paused;
 use crate::fork_guard;
@@ -387,7 +387,7 @@ pub(crate) fn write_now(py: Python<'_>, server: &'static Server, core: CoreId, b
     while server.engine.can_pause(py, server, core) {
         let written = server.worker.borrow_mut().write(core, rest);
         match written {
-            Written::Gone => return Err(PyOSError::new_err("write error")),
+            Written::Gone => return Err(cancelled::client_gone()),
             Written::Taken(n) => rest = rest.get(n..).unwrap_or_default(),
         }
         if rest.is_empty() {
@@ -403,7 +403,7 @@ pub(crate) fn write_now(py: Python<'_>, server: &'static Server, core: CoreId, b
     let written = server.worker.borrow_mut().write_through(core, rest);
     match written {
         Ok(Written::Taken(_)) => Ok(()),
-        Ok(Written::Gone) => Err(PyOSError::new_err("write error")),
+        Ok(Written::Gone) => Err(cancelled::client_gone()),
         Err(error) => Err(PyOSError::new_err(format!("cannot spool a response: {error}"))),
     }
 }
@@ -467,7 +467,7 @@ fn conclude(
                 let uri = String::from_utf8_lossy(server.worker.borrow().request(core).uri())
                     .escape_debug()
                     .to_string();
-                log_unless_cancelled(py, error, &format!("exception in the application, {uri}:"));
+                log_unless_end(py, error, &format!("exception in the application, {uri}:"));
             }
             Ending::Failed
         }
@@ -478,7 +478,7 @@ fn conclude(
             send_end(server, core);
         }
         if let Err(error) = hook.call0(py) {
-            log_unless_cancelled(py, error, "exception in uwsgi.after_req_hook:");
+            log_unless_end(py, error, "exception in uwsgi.after_req_hook:");
         }
     }
     returned(py, server, core);
@@ -487,9 +487,9 @@ fn conclude(
     Some(ending)
 }
 
-/// A request that was told to end and does is nothing to write about.
-fn log_unless_cancelled(py: Python<'_>, error: PyErr, context: &str) {
-    if !error.is_instance_of::<Cancelled>(py) {
+/// A request that was told to end, or finds its client gone, and ends is nothing to write about.
+fn log_unless_end(py: Python<'_>, error: PyErr, context: &str) {
+    if !cancelled::is_end(py, &error) {
         log_exception(py, error, context);
     }
 }
@@ -562,6 +562,6 @@ fn close(py: Python<'_>, server: &'static Server, core: CoreId, complete: bool) 
         Err(error) => Err(error),
     };
     if let Err(error) = closed {
-        log_unless_cancelled(py, error, "exception in close() of the application's iterable:");
+        log_unless_end(py, error, "exception in close() of the application's iterable:");
     }
 }
