@@ -1,4 +1,4 @@
-"""The engine greenlet when the application reaches for the greenlets of requests: a request may fail, others may not."""
+"""Applications that reach for the greenlets of requests: one may fail, the others may not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_one_that_was_given_up_does_not_touch_the_next_request_of_its_core(fresh
 
 @pytest.mark.parametrize("number", range(1, 10))
 def test_a_trace_function_that_raises_loses_no_request(fresh, number):
-    """Wherever it raises: at the start of a request on a new or a used greenlet, at its suspension, at its end."""
+    """At the start of a request on a new or a used greenlet, at its suspension, at its end."""
     server = fresh("foreign_switches", *GREENLET, allow=["Traceback", "Error"])
     assert server.get(f"/trace?{number}").status == 200
     statuses = [server.get("/sleep").status for _ in range(4)]

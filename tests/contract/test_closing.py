@@ -1,4 +1,4 @@
-"""A cancelled request whose `finally` or `close()` suspends is told again, and that is no error of the application."""
+"""A cancelled request that suspends in a `finally` is told again: no error of the application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forks in a request, wherever code of an application can run; the children then use the server as their parent does."""
+"""Forks wherever code of an application can run; the children use the server as the parent does."""
 
 from __future__ import annotations
 
@@ -65,16 +65,19 @@ def in_child(environ, start_response, what):
             uwsgi.disconnect()
         elif what == "wait":
             uwsgi.wait_fd_read(os.pipe()[0], 5)
+        elif what == "read":
+            environ["wsgi.input"].read(5)
         os._exit(0)
     # The child is done before the response begins.
     status = statuses()
+    rest = environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [status.encode()]
+    return [status.encode() + rest]
 
 
 def application(environ, start_response):
     what = environ["PATH_INFO"].strip("/")
-    if what in ("write", "send", "disconnect", "wait"):
+    if what in ("write", "send", "disconnect", "wait", "read"):
         return in_child(environ, start_response, what)
     start_response("200 OK", [("Content-Type", "text/plain")])
     if what == "statuses":

@@ -9,7 +9,7 @@ KEPT = {}
 
 
 def stubborn(environ, start_response):
-    """Is told to end again and again, waits in a switch of its own, and goes on when it was given up."""
+    """Swallows what tells it to end, in a switch of its own; goes on when it was given up."""
     KEPT["stubborn"] = greenlet.getcurrent()
     KEPT["told"] = 0
     while "go on" not in KEPT:
@@ -25,7 +25,7 @@ def parts():
 
 
 def wake(environ, start_response):
-    """Wakes the one that was given up; control goes from there to the loop, so this one does not end by itself."""
+    """Wakes the one that was given up; from there control goes to the loop, not back here."""
     KEPT["go on"] = True
     KEPT["stubborn"].switch()
 

@@ -22,6 +22,7 @@ use pyo3::types::PyBytes;
 use crate::api::cancelled;
 use crate::driver::server::{self, Server};
 use crate::engine::Paused;
+use crate::fork_guard;
 
 /// Most bytes asked for at once. What is there is returned, so small bodies cost little.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -222,6 +223,7 @@ impl Incoming {
                  the code of the request may read it; read there, and hand the bytes over",
             ));
         };
+        fork_guard::check();
         if server.slot(self.core).generation.get() != self.generation {
             return Err(PyRuntimeError::new_err("wsgi.input was read after the end of its request"));
         }
