@@ -377,3 +377,18 @@ def test_worker_and_master_ids(fresh):
     found = json.loads(server.get("/").body)
     assert found["pid"] == server.worker()
     assert found["master"] == server.pid
+
+
+THREADS = r"the application has started threads while it was loaded: .*--lazy-apps"
+
+
+def test_an_application_that_starts_threads_when_it_is_loaded(fresh):
+    """As `os.fork()` has it: the child has the one thread that forked, and the log says so."""
+    server = fresh("early_thread", "--processes", "2", allow=[THREADS])
+    assert server.get("/").body == b"MainThread"
+    assert server.count_log(THREADS) == 1
+
+
+def test_loaded_in_the_worker_it_keeps_its_threads(fresh):
+    server = fresh("early_thread", "--lazy-apps")
+    assert server.get("/").body == b"MainThread early"

@@ -37,7 +37,7 @@ pub use application::{
 };
 pub use error::MasterError;
 pub use generation::run_generation;
-pub use greenloom_sys::process::{Fork, Pid, fork_single_threaded};
+pub use greenloom_sys::process::{Fork, Pid, fork, fork_single_threaded};
 pub use inheritance::{INHERITANCE_VARIABLE, Inheritance};
 pub use scoreboard::{Scoreboard, Slot};
 pub use tree::{Launch, run_master};

@@ -77,6 +77,8 @@ fn run_bound(
         PosixSignal::Interrupt,
         PosixSignal::Quit,
         PosixSignal::Terminate,
+        // Until the application's language has a handler of its own.
+        PosixSignal::User2,
     ])
     .map_err(MasterError::system("catch posix signals"))?;
     let control = relay::start(Upstream::Nobody, signals, settings.limits.worker_reload_mercy_ms)

@@ -5,8 +5,7 @@ use std::os::fd::AsRawFd as _;
 
 use greenloom_cli::Launch;
 use greenloom_cli::master::{
-    Application, CANNOT_SERVE, Fork, INHERITANCE_VARIABLE, LoadError, Scoreboard, WorkerContext,
-    fork_single_threaded,
+    Application, CANNOT_SERVE, Fork, INHERITANCE_VARIABLE, LoadError, Scoreboard, WorkerContext, fork,
 };
 use greenloom_worker::config::Settings;
 use greenloom_worker::{Instance, Listen, Worker, WorkerOptions, clock};
@@ -27,7 +26,7 @@ pub(crate) fn main(args: &[OsString], mut launch: Vec<OsString>) -> i32 {
     greenloom_cli::main(args, &Launch { program, args: launch }, &mut |settings| {
         // Called in the generation, which the master has started; or, without a master, in the only process.
         let master_pid = if settings.master { std::os::unix::process::parent_id() } else { 0 };
-        Box::new(Python { settings: settings.clone(), apps: Vec::new(), master_pid })
+        Box::new(Python { settings: settings.clone(), apps: Vec::new(), master_pid, threads_told: false })
     })
 }
 
@@ -37,6 +36,8 @@ struct Python {
     apps: Vec<App>,
     /// 0: there is none.
     master_pid: u32,
+    /// The line about threads has been written, or was not needed.
+    threads_told: bool,
 }
 
 /// The token of the thread's attachment.
@@ -117,6 +118,20 @@ fn forget_own_variable(py: pyo3::Python<'_>) -> PyResult<()> {
     py.import("os")?.getattr("environ")?.call_method1("pop", (INHERITANCE_VARIABLE, py.None())).map(drop)
 }
 
+/// Threads that an application has started while it was loaded stay behind in the process that loaded it.
+fn tell_of_threads(py: pyo3::Python<'_>) {
+    let count = py
+        .import("threading")
+        .and_then(|threading| threading.call_method0("active_count"))
+        .and_then(|count| count.extract::<usize>());
+    if let Ok(2..) = count {
+        log_line(
+            "the application has started threads while it was loaded: workers are forked from there, and a fork takes \
+             no threads along; start them in uwsgi.post_fork_hook, or load with --lazy-apps",
+        );
+    }
+}
+
 /// A crash prints the Python stacks of the process, those of suspended cores included; an application's own choice of
 /// where it goes stays.
 fn enable_faulthandler(py: pyo3::Python<'_>) -> PyResult<()> {
@@ -146,9 +161,15 @@ impl Application for Python {
     }
 
     fn fork(&mut self) -> std::io::Result<Fork> {
+        if !std::mem::replace(&mut self.threads_told, true) {
+            tell_of_threads(attached());
+        }
         // SAFETY: attached, on the thread that runs the process tree; paired with one of the two calls below.
         unsafe { ffi::PyOS_BeforeFork() };
-        let forked = fork_single_threaded();
+        // SAFETY: the server's own code has one thread here. Others are of the application and of its libraries, which
+        // must be ready for a fork as they must be for os.fork(); the interpreter's locks are prepared by the calls around
+        // this one, those of the allocator by the C library.
+        let forked = unsafe { fork() };
         if let Ok(Fork::Child) = forked {
             // SAFETY: in the child, once, after PyOS_BeforeFork.
             unsafe { ffi::PyOS_AfterFork_Child() };

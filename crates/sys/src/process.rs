@@ -101,6 +101,19 @@ pub fn fork_single_threaded() -> io::Result<Fork> {
     }
     // SAFETY: the count above says that this is the only thread, and nothing between the two starts another, so the
     // child inherits no lock held elsewhere.
+    unsafe { fork() }
+}
+
+/// `fork(2)`; the child has the calling thread and no other.
+///
+/// # Safety
+/// What other threads may be doing at this moment must not matter to the child: locks that they hold stay locked there,
+/// and what they were changing stays half changed, unless the code they run prepares for a fork (`pthread_atfork(3)`).
+///
+/// # Errors
+/// The reason of fork(2).
+pub unsafe fn fork() -> io::Result<Fork> {
+    // SAFETY: the caller's business, as the description says.
     let pid = unsafe { libc::fork() };
     match pid {
         -1 => Err(io::Error::last_os_error()),
