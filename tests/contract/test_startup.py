@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,74 @@ class TestGreenlet:
         (tmp_path / "greenlet.py").write_text("raise ImportError('hidden by the test')\n")
         server = fresh("hello", *options, env={"PYTHONPATH": str(tmp_path)})
         assert server.get("/").body == b"hello\n"
+
+
+# A library that hides a thing of the interpreter from the server, and from nobody else.
+HIDES = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <string.h>
+
+static int asked_by_server(void *address) {
+    Dl_info info;
+    return dladdr(address, &info) && strstr(info.dli_fname, "_greenloom") != NULL;
+}
+#ifdef HIDE_KEY
+void *pthread_getspecific(pthread_key_t key) {
+    static void *(*real)(pthread_key_t);
+    if (!real) real = dlsym(RTLD_NEXT, "pthread_getspecific");
+    return asked_by_server(__builtin_return_address(0)) ? NULL : real(key);
+}
+#else
+void *dlsym(void *handle, const char *name) {
+    static void *(*real)(void *, const char *);
+    if (!real) real = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
+    if (!real) real = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
+    if (!real) real = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.17");
+    return asked_by_server(__builtin_return_address(0)) ? NULL : real(handle, name);
+}
+#endif
+"""
+
+
+@pytest.fixture
+def hidden(tmp_path):
+    """`hidden(what)`: the environment of a server that does not find it."""
+
+    def hide(what):
+        source, library = tmp_path / "hides.c", tmp_path / "hides.so"
+        source.write_text(HIDES)
+        compiler = ["cc", "-shared", "-fPIC", "-O1", f"-DHIDE_{what}", "-o", library, source]
+        subprocess.run([*compiler, "-ldl"], check=True)
+        return {"LD_PRELOAD": str(library)}
+
+    return hide
+
+
+class TestWhatUGreenNeedsOfTheInterpreter:
+    """Simulated: no CPython that is supported lacks any of it."""
+
+    def test_the_key_of_thread_states_is_not_found(self, hidden, fresh):
+        """Before 3.12 it cannot run without; later it is not looked for."""
+        env = hidden("KEY")
+        if sys.version_info >= (3, 12):
+            server = fresh("hello", "--async", "8", "--ugreen", env=env)
+            assert server.get("/").body == b"hello\n"
+            return
+        text = refused("--async", "8", "--ugreen", env=env)
+        assert "the key of its thread states was not found" in text
+        assert "CPython 3.12 or newer, or --greenlet" in text
+
+    def test_symbols_are_not_found(self, hidden, fresh):
+        """From 3.14 on it cannot run without; in 3.13 handlers of signals come late."""
+        env = hidden("SYMBOLS")
+        if sys.version_info >= (3, 14):
+            text = refused("--async", "8", "--ugreen", env=env)
+            assert "PyUnstable_ThreadState_SetStackProtection is missing" in text
+            assert "upgrade Python, or use --greenlet" in text
+            return
+        late = r"ugreen: the interpreter's main thread state was not found; handlers .* run only"
+        server = fresh("hello", "--async", "8", "--ugreen", env=env, allow=[late])
+        assert server.get("/").body == b"hello\n"
+        assert server.count_log(late) == (sys.version_info >= (3, 13))
