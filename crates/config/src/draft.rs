@@ -151,8 +151,8 @@ impl<'w> Draft<'w> {
             && engine.suspend == SuspendEngine::None
         {
             errors.push(asked.bad(
-                "reading a body as it comes needs a suspend or loop engine, and there is none",
-                "remove it: the body is complete when the application starts",
+                "reading a body as it comes needs a suspend engine, and there is none",
+                "add async = N with ugreen or greenlet, or remove it: the body is complete then when the application starts",
             ));
         }
     }

@@ -99,15 +99,17 @@ fn coroae(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
 
 fn ugreen_stacksize(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
     let page = world::page_bytes(draft.world);
-    let pages = values::count(given.value, 1, STACK_BYTES_MAX / page)?;
+    let least = STACK_BYTES_MIN.div_ceil(page);
+    // Small numbers have an error of their own, which says more than a range does.
+    let pages = match given.value.parse() {
+        Ok(few) if (1..least).contains(&few) => few,
+        _ => values::count(given.value, least, STACK_BYTES_MAX / page)?,
+    };
     let bytes = pages * page;
     if bytes < STACK_BYTES_MIN {
         return Err(Refusal::new(
             format!("a stack of {} KiB is too small for Python to import a module", bytes >> 10),
-            format!(
-                "write {} or more (pages of {page} bytes), or remove it for 8 MiB",
-                STACK_BYTES_MIN.div_ceil(page)
-            ),
+            format!("write {least} or more (pages of {page} bytes), or remove it for 8 MiB"),
         ));
     }
     draft.settings.ugreen_stack_bytes = bytes;

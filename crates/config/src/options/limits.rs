@@ -51,7 +51,7 @@ const OPTIONS: &[OptionDef] = &[
         .details("A yield after a registered wait always switches and sends. --coalesce=false makes each yield do so."),
     OptionDef::set("body-early", Arg::Required("/PREFIX"), body_early, "start these requests before their body is there")
         .repeatable()
-        .details("The application reads the body as it comes; this needs a suspend or loop engine."),
+        .details("The application reads the body as it comes; this needs a suspend engine."),
     OptionDef::set("max-fd", Arg::Required("N"), max_fd, "limit of open files to set")
         .details("By default the limit is what the process was started with."),
 ];
@@ -150,7 +150,10 @@ fn output_buffer(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
 
 fn body_early(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
     if !given.value.starts_with('/') {
-        return Err(Refusal::new("not a prefix", "write the path prefix of a mount, / for the whole site"));
+        return Err(Refusal::new(
+            "not a prefix",
+            "write a path that begins with /, such as /upload, or / for the whole site",
+        ));
     }
     draft.settings.limits.body_early.push(given.value.trim_end_matches('/').to_owned());
     draft.body_early = Some(crate::draft::Asked::new((), given));

@@ -11,7 +11,7 @@ const PROCESSES_MAX: u32 = 4096;
 pub(super) const CATEGORY: Category = Category {
     word: "processes",
     title: "Processes",
-    intro: "A master supervises the workers and runs no application code. SIGTERM and SIGINT stop after the requests in progress have been served.",
+    intro: "A master supervises the workers and runs no application code. SIGTERM and SIGINT stop after the requests in progress have been served, or at once when they come a second time.",
     options: OPTIONS,
 };
 
