@@ -172,6 +172,10 @@ class TestWaits:
         for _ in range(3):
             assert server.get("/bad").body == b"2 refused, then reader"
 
+    def test_a_refused_wait_says_which_descriptor(self, server):
+        expected = b"[Errno 9] unable to add fd 99999 to the event queue: Bad file descriptor"
+        assert server.get("/refusal").body == expected
+
     def test_a_regular_file(self, server):
         assert server.get("/regular").body == b"refused or ready"
 

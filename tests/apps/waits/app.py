@@ -190,6 +190,14 @@ def bad(environ, query):
         os.close(writer)
 
 
+def refusal(environ, query):
+    """What a refused wait says to whoever reads the log."""
+    try:
+        uwsgi.wait_fd_read(99999, 1)
+    except OSError as error:
+        yield str(error).encode()
+
+
 def regular(environ, query):
     """A file is always ready, and epoll refuses it: an error or ready, never a hang."""
     with open(__file__, "rb") as found:

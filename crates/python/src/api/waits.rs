@@ -60,7 +60,10 @@ fn wait(
     let waits = server.worker.borrow_mut().wait_fd(core, fd, interest, timeout_ms);
     waits.map_err(|error| {
         let reason = error.raw_os_error().unwrap_or(0);
-        PyOSError::new_err((reason, format!("unable to add fd {fd} to the event queue: {error}")))
+        let text = error.to_string();
+        // The number is the exception's own, and Python writes it in front.
+        let text = text.split(" (os error").next().unwrap_or_default();
+        PyOSError::new_err((reason, format!("unable to add fd {fd} to the event queue: {text}")))
     })?;
     Ok(PyBytes::new(py, b"").unbind())
 }
@@ -124,9 +127,8 @@ fn give_control(py: Python<'_>, name: &str) -> PyResult<bool> {
     };
     if !server.engine.suspends() {
         return Err(PyRuntimeError::new_err(format!(
-            "uwsgi.{name}() needs a suspend engine (uGreen: --ugreen, greenlet: --greenlet) or a loop engine \
-             (--gevent N, --asyncio N), and none runs here: without one only a yield of the application's iterable \
-             can give way"
+            "uwsgi.{name}() needs a suspend engine (uGreen: --async N --ugreen, greenlet: --async N --greenlet), and none \
+             runs here: without one only a yield of the application's iterable can give way"
         )));
     }
     server.worker.borrow_mut().suspend(core);
