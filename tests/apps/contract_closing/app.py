@@ -13,7 +13,11 @@ def stream():
             yield b"part"
     finally:
         uwsgi.async_sleep(0.01)
-        uwsgi.suspend()
+        try:
+            uwsgi.suspend()
+        except uwsgi.Cancelled:
+            uwsgi.log("told again")
+            raise
 
 
 def application(environ, start_response):
