@@ -138,9 +138,12 @@ def test_a_lock_is_released(server):
 
 def test_no_traceback(suspending, fresh_engine):
     """A request that was told to end and does is nothing to write about."""
-    server = fresh_engine("contract_cancel", "--request-timeout", "/late=0.2")
-    for place in ENDS:
-        assert server.get(f"/late/{place}?name={place}").status == 504
+    cores = len(ENDS)
+    server = fresh_engine("contract_cancel", "--request-timeout", "/late=0.2", cores=cores)
+    clients = [server.http() for _ in ENDS]
+    for client, place in zip(clients, ENDS, strict=True):
+        client.send_request(target=f"/late/{place}?name={place}")
+    assert [client.read_response().status for client in clients] == [504] * cores
 
 
 def test_all_cores_are_usable_after_many_were_abandoned(suspending, serve_engine):
