@@ -86,16 +86,6 @@ impl Worker {
         self.cores[core].cancelled
     }
 
-    /// Whether a core's code runs, or is about to be started or resumed: it is not suspended.
-    pub fn is_running(&self, core: CoreId) -> bool {
-        self.cores[core].state == State::Running
-    }
-
-    /// Whether a core has no request.
-    pub fn is_free(&self, core: CoreId) -> bool {
-        self.cores[core].state == State::Free
-    }
-
     /// How the last wait of a core ended.
     pub fn outcome(&self, core: CoreId) -> Outcome {
         let slot = &self.cores[core];

@@ -444,6 +444,11 @@ mod tests {
         }
     }
 
+    /// What a core does, if it has a request.
+    fn doing(worker: &Worker, core: CoreId) -> Option<Doing> {
+        worker.in_flight().into_iter().find(|request| request.core == core).map(|request| request.doing)
+    }
+
     #[test]
     fn whoever_left_by_a_switch_of_its_own_is_woken_by_its_waits() {
         thread_local! {
@@ -474,9 +479,9 @@ mod tests {
                     return Step::Done;
                 }
             }
-            assert!(worker.is_running(core) && !worker.is_free(core));
+            assert_eq!(doing(worker, core), Some(Doing::Runs));
             worker.away(core);
-            assert!(!worker.is_running(core) && !worker.is_free(core));
+            assert!(!matches!(doing(worker, core), None | Some(Doing::Runs)));
             // Once is enough.
             worker.away(core);
             AWAY.set(AWAY.get() + 1);
@@ -592,7 +597,7 @@ mod tests {
         // The first one ends the second, whose core may get another request, and goes on with the third, which
         // suspends: what was decided for them is void.
         worker.fail(ended);
-        assert!(worker.is_free(ended));
+        assert_eq!(doing(&worker, ended), None);
         worker.suspend(suspended);
         worker.fail(first);
         assert_eq!(worker.next_action(), Some(Action::Resume(suspended, stop)), "told in its turn");
