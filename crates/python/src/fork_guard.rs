@@ -23,15 +23,10 @@ pub(crate) fn install() {
     unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
 }
 
-/// Whether this is a child of the worker.
-pub(crate) fn is_child() -> bool {
-    FORKED.load(Ordering::Relaxed)
-}
-
 /// Where application code returns to the server: ends a child of the worker.
 #[inline]
 pub(crate) fn check() {
-    if is_child() {
+    if FORKED.load(Ordering::Relaxed) {
         end();
     }
 }

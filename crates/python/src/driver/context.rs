@@ -28,10 +28,8 @@ impl Base {
         // SAFETY: attached; `self.0` is a context.
         let context = unsafe { ffi::PyContext_Copy(self.0.as_ptr()) };
         // SAFETY: a new reference, or null with an exception set.
-        match unsafe { Bound::from_owned_ptr_or_err(py, context) } {
-            Ok(context) => Some(Context(context.unbind())),
-            Err(_) => None,
-        }
+        let context = unsafe { Bound::from_owned_ptr_or_err(py, context) };
+        context.ok().map(|context| Context(context.unbind()))
     }
 }
 
