@@ -3,11 +3,11 @@
 //! | folder | room of |
 //! | --- | --- |
 //! | `driver/` | the loop, the one file that switches, what a worker keeps per core |
-//! | `engine/` | what a core's coroutine is: an iterable (`none.rs`), an own stack (`ugreen.rs`), a greenlet |
+//! | `engine/` | what a core's coroutine is: an iterable (`none.rs`), a stack of its own (`ugreen.rs`), a greenlet (`greenlet.rs`) |
 //! | `fork_guard.rs` | children of a worker that come back into the server |
 //! | `stacks.rs` | what requests in flight do, printed on demand |
 //! | `interp.rs` | thread states of the interpreter: the only file that swaps them |
-//! | `wsgi/` | environ, `start_response`, `wsgi.input`, file wrapper |
+//! | `wsgi/` | a request from its call to its end (`gateway.rs`); environ, `start_response`, `wsgi.input`, file wrapper |
 //! | `api/` | the `uwsgi` module |
 //! | `load.rs` | loading applications |
 //! | `application.rs` | what the process tree asks of a language |

@@ -11,8 +11,9 @@
 //!   has nothing to answer for. Every byte earns its time, whenever it came.
 //! - **The client leaves.** A body that can no longer become complete fails: bytes that came before are read first, then
 //!   the failure. A core that waits for bytes is not cancelled then: its read ends with the failure, and the core is
-//!   cancelled at its next suspension, if its client is gone by then as `suspension.rs` means it. A client that has closed its side is
-//!   not gone while the application has not read the body to its end: it may simply have sent all it had to send.
+//!   cancelled at its next suspension, if its client is gone by then as `suspension.rs` means it. A client that has closed
+//!   its side is not gone while the application has not read the body to its end: it may simply have sent all it had to
+//!   send.
 //! - **What is not read.** At the end of the request the rest is thrown away if it is here already and small. Otherwise
 //!   the connection ends, with lingering; an answer whose head is made before the body is complete says so.
 //!

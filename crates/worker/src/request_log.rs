@@ -6,10 +6,12 @@
 //! ```
 //!
 //! (One line; broken here.) A request that was ended before its time has the reason behind it: ` [cancelled: client gone]`,
-//! ` [cancelled: deadline]` or ` [cancelled: stop]`, and ` [abandoned]` if its coroutine would not end. Unlike uWSGI's, no line can be forged or broken by what a client sends: every byte
-//! that could is written as `\xNN`, the backslash too, so that the bytes sent can be told from the line alone;
-//! and what is cut ends in `\...`, which no client can produce. Whether a line is written, and where to, is
-//! decided elsewhere; this file only formats, without allocation beyond the caller's buffer.
+//! ` [cancelled: deadline]` or ` [cancelled: stop]`, and ` [abandoned]` if its coroutine would not end.
+//!
+//! Unlike uWSGI's, no line can be forged or broken by what a client sends: every byte that could is written as `\xNN`,
+//! the backslash too, so that the bytes sent can be told from the line alone; and what is cut ends in `\...`, which no
+//! client can produce. Whether a line is written, and where to, is decided elsewhere; this file only formats, without
+//! allocation beyond the caller's buffer.
 
 use std::io::Write as _;
 

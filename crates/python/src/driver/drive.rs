@@ -11,7 +11,8 @@ use super::switch;
 use crate::fork_guard;
 use crate::traceback::{log_exception, log_line};
 
-/// How often a request is told to end before the worker leaves without it.
+/// How often requests that are not suspended yet are looked for again before the worker leaves without them. (How often
+/// each one is told to end, the worker counts.)
 const CANCEL_ROUNDS: u32 = 8;
 /// Exit code of a worker whose reactor fails: nothing it could do would help.
 const BROKEN: i32 = 1;
@@ -76,7 +77,8 @@ fn wait(py: Python<'_>, server: &'static Server) -> io::Result<()> {
     result
 }
 
-/// Lets every suspended request end: its iterable is closed, so that `finally` and `with` run.
+/// Lets every suspended request end, by an exception where it stands or by the close of its iterable, so that `finally`
+/// and `with` run.
 fn cancel_all(py: Python<'_>, server: &'static Server) {
     // One that was about to start, or that waits again, is cancelled in the next round.
     for _ in 0..CANCEL_ROUNDS {

@@ -1,7 +1,7 @@
 //! The ONLY file that gives control to an application's coroutine.
 //!
-//! Nothing is borrowed here, neither of the worker nor of a core's slot: the application may call back, raise, or (with
-//! engines to come) leave and come back in ways that are not seen from here.
+//! Nothing is borrowed here, neither of the worker nor of a core's slot: the application may call back, raise, or (on
+//! greenlets) leave and come back in ways that are not seen from here.
 
 use greenloom_worker::{Action, CoreId, Leave};
 use pyo3::prelude::*;
