@@ -70,7 +70,12 @@ const OPTIONS: &[OptionDef] = &[
         "which engines go together, and which are there",
     )
     .aliases(&["loops-list"]),
-    information("engines-json", Arg::Flag, InformationKind::EnginesJson, "the same as JSON, for programs"),
+    information(
+        "engines-json",
+        Arg::Flag,
+        InformationKind::EnginesJson,
+        "the table of engines as JSON, for programs",
+    ),
     information(
         "get",
         Arg::Required("NAME"),
