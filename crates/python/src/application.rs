@@ -132,8 +132,8 @@ fn tell_of_threads(py: pyo3::Python<'_>) {
     }
 }
 
-/// A crash prints the Python stacks of the process, those of suspended cores included; an application's own choice of
-/// where it goes stays.
+/// A crash prints the Python stacks of the process, under uGreen those of suspended cores, too; an application's own
+/// choice of where it goes stays.
 fn enable_faulthandler(py: pyo3::Python<'_>) -> PyResult<()> {
     let module = py.import("faulthandler")?;
     if !module.call_method0("is_enabled")?.is_truthy()? {
