@@ -222,3 +222,16 @@ class TestStop:
         assert server.wait_exit() == 0
         for place in ("in_with", "swallows_for_ever"):
             has_ended(server, place, place, "stop")
+
+
+@pytest.mark.parametrize("name", ["Cancelled", "ClientGone"])
+def test_raised_by_the_application_itself_it_is_a_failure(fresh_engine, tmp_path, name):
+    """Only a request that is really to end is left without a traceback."""
+    source = f"import uwsgi\ndef application(environ, send):\n    raise uwsgi.{name}('mine')\n"
+    (tmp_path / "raises.py").write_text(source)
+    trace = ["Traceback", f"{name}: mine$", "exception in the application, /:"]
+    server = fresh_engine(None, "--chdir", str(tmp_path), "-w", "raises", allow=trace)
+    assert server.get("/").status == 500
+    server.wait_for_log(f"{name}: mine$")
+    (line,) = server.wait_requests(1)
+    assert line.cancelled is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -155,16 +156,37 @@ class TestWhileItWaits:
             assert line.switches == (2 if stage == "mid" else 1)
         assert server.get("/hello").body == b"hello\n"
 
+    @pytest.mark.parametrize("kind", YIELDING)
+    def test_closed_before_the_head_yielding(self, start, kind):
+        server = start()
+        begun(server, kind, f"{kind}_fin", "before").close()
+        line = has_ended(server, f"{kind}_fin", "GeneratorExit")
+        assert (line.status, line.switches) == (499, 1)
+        assert server.get("/hello").body == b"hello\n"
+
+    @pytest.mark.parametrize("kind", SUSPENDING + BUSY_SUSPENDING)
+    def test_closed_before_the_head(self, suspending, start, kind):
+        server = start()
+        begun(server, kind, f"{kind}_fin", "before").close()
+        line = has_ended(server, f"{kind}_fin", "Cancelled")
+        assert line.status == 499
+        assert line.switches == 1 or kind in BUSY_SUSPENDING
+        assert server.get("/hello").body == b"hello\n"
+
     def test_a_half_closed_client_gets_what_it_waits_for_yielding(self, start, gate):
-        """Before the head has left, a FIN only says that no other request follows."""
-        self.is_answered(start(), gate, "yield_gate")
+        """With `--half-close` a FIN only says that no other request follows."""
+        self.is_answered(start("--half-close", cores=2), gate, "yield_gate")
 
     def test_a_half_closed_client_gets_what_it_waits_for(self, suspending, start, gate):
-        self.is_answered(start(), gate, "suspend_gate")
+        self.is_answered(start("--half-close", cores=2), gate, "suspend_gate")
 
     def is_answered(self, server, gate, kind):
         client = begun(server, kind, kind, "before")
         client.half_close()
+        # Longer than such a client has without the option; others are served meanwhile.
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            assert server.get("/hello").body == b"hello\n"
         gate.release()
         assert client.read_response().body == b"end\n"
         line = line_of(server, kind)

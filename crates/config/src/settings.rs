@@ -186,6 +186,8 @@ pub struct Limits {
     pub high_water_bytes: u64,
     /// Whether yields without a pending wait may be sent together. Default on.
     pub coalesce: bool,
+    /// Whether a client that closes its sending side may wait for its answer as long as that takes. Default off.
+    pub half_close: bool,
     /// Mount prefixes whose requests start at the head and read their body as it comes.
     pub body_early: Vec<String>,
     /// Bound of draining at stop: what is left then is cut. Default 60 s.
@@ -266,6 +268,7 @@ impl Default for Limits {
             request_timeouts: Vec::new(),
             high_water_bytes: 64 << 10,
             coalesce: true,
+            half_close: false,
             body_early: Vec::new(),
             worker_reload_mercy_ms: 60_000,
             max_fd: None,

@@ -99,7 +99,11 @@ impl Python {
         let server = server::start(py, &self.settings, worker, engine, apps, &ports, context.scoreboard)
             .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
         api::call_hook(py, "post_fork_hook");
-        if context.id == 1 && self.settings.async_mode && !server.engine.suspends() {
+        if context.id == 1
+            && let Some(introduction) = server.engine.introduction()
+        {
+            log_line(&introduction);
+        } else if context.id == 1 && self.settings.async_mode {
             log_line("*** DANGER *** async mode without coroutine/greenthread engine loaded !!!");
         }
         server

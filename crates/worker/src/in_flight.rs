@@ -104,7 +104,9 @@ impl Worker {
                 // Reading and writing of one descriptor share a watch, which stands in the list twice.
                 let mut watches = slot.watches.clone();
                 watches.dedup();
-                let fds = watches.iter().flat_map(|&watch| self.watches.waits_of(watch, core)).collect();
+                let mut fds: Vec<_> =
+                    watches.iter().flat_map(|&watch| self.watches.waits_of(watch, core)).collect();
+                fds.dedup();
                 let left_ms = slot.deadline_ns.map(|at| at.saturating_sub(now_ns).div_ceil(NS_PER_MS));
                 Doing::Waits { fds, left_ms }
             }

@@ -52,6 +52,7 @@ impl Worker {
             State::Idle | State::Head | State::Body(_) | State::Lingering => self.advance(key),
             State::Busy(_) | State::Draining(_) | State::Parked(_) if broken => self.lose_client(key),
             State::Busy(core) if self.wants_body(core) => self.advance(key),
+            State::Busy(_) if mask & epoll::RDHUP != 0 => self.doubt_client(key),
             State::Busy(_) | State::Draining(_) | State::Parked(_) => {}
         }
     }
@@ -505,6 +506,8 @@ impl Worker {
                 );
                 self.time_out(key, reason, version);
             }
+            // Nothing waits to be read: it is the client that has closed its side, and has had its time.
+            State::Busy(_) if !connection.has_output() => self.lose_client(key),
             State::Busy(_) | State::Draining(_) => {
                 self.log_server(&format!(
                     "write timeout: the client has read nothing for {} ms (client {})",

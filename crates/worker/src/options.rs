@@ -35,6 +35,8 @@ pub struct WorkerOptions {
     pub high_water: usize,
     /// Whether yields may be sent together (see `flusher.rs`).
     pub coalesce: bool,
+    /// Whether a client that has closed its side may wait for its answer as long as that takes.
+    pub half_close: bool,
     /// `SO_KEEPALIVE` on connections.
     pub so_keepalive: bool,
     /// Whether other workers accept from the same listeners.
@@ -64,6 +66,7 @@ impl WorkerOptions {
             request_timeouts: limits.request_timeouts.clone(),
             high_water: usize::try_from(limits.high_water_bytes).unwrap_or(usize::MAX).max(4096),
             coalesce: limits.coalesce,
+            half_close: limits.half_close,
             so_keepalive: settings.so_keepalive,
             shares_listeners: settings.processes > 1,
             log_requests: !settings.log.disable_logging,

@@ -17,6 +17,9 @@ use crate::slots::Key;
 use crate::worker::Worker;
 use crate::{Cancel, CoreId, Request};
 
+/// The status logged for a request whose client left before it had any of the answer, as nginx has it: no failure of
+/// the server.
+const NOBODY_LISTENS: u16 = 499;
 /// Parts of a body up to this size are copied behind the head and leave with it; larger ones are sent from where they
 /// lie.
 const COPIED: usize = 16 * 1024;
@@ -635,7 +638,11 @@ impl Worker {
                 protocol: request.protocol(),
                 body_bytes: slot.response.body_bytes,
                 elapsed_ms,
-                status: slot.response.status,
+                status: if slot.cancelled == Some(Cancel::ClientGone) && !slot.response.begun {
+                    NOBODY_LISTENS
+                } else {
+                    slot.response.status
+                },
                 header_count: slot.response.field_count,
                 header_bytes: slot.response.header_bytes,
                 switches: slot.switches,

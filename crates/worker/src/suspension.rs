@@ -11,12 +11,16 @@ use greenloom_sys::clock;
 use crate::connection::State as ConnectionState;
 use crate::cores::table::{NEVER_MS, State};
 use crate::cores::watch::Waiter;
+use crate::slots::Key;
 use crate::worker::{Worker, kind, timer_key};
 use crate::{Action, Cancel, CoreId, Interest, Wakeup};
 
 /// How long a core whose yields are coalesced may go on before others get a look, and how many bytes it may gather.
 const SLICE_NS: u64 = 100_000;
 const SLICE_BYTES: usize = 16 * 1024;
+
+/// How long a client that has closed its side is worked for before it counts as gone.
+const HALF_CLOSED_MS: u64 = 500;
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -268,7 +272,7 @@ impl Worker {
         let slot = &self.cores[core];
         slot.state == State::Waiting
             && slot.response.begun
-            && slot.incoming.as_ref().is_none_or(|incoming| incoming.is_over())
+            && self.has_whole_body(core)
             && slot
                 .connection
                 .and_then(|key| self.connections.get(key))
@@ -281,8 +285,35 @@ impl Worker {
             && let Some(connection) = self.connections.get(key)
             && matches!(connection.state, ConnectionState::Busy(_))
         {
+            let ended = connection.flags.ended;
             self.register(key);
+            if ended {
+                self.doubt_client(key);
+            }
         }
+    }
+
+    /// A client has closed its side while we work for it. It may only have said that no other request follows, and a
+    /// quick answer reaches it; but who waits long in this way has nearly always left, and no other sign would come
+    /// before the first write.
+    pub(crate) fn doubt_client(&mut self, key: Key) {
+        if self.options.half_close {
+            return;
+        }
+        let at = self.reactor.now_ms() + HALF_CLOSED_MS;
+        let Some(connection) = self.connections.get(key) else { return };
+        if let ConnectionState::Busy(core) = connection.state
+            && connection.deadline_ms.is_none()
+            && !connection.has_output()
+            && self.has_whole_body(core)
+        {
+            self.set_deadline(key, Some(at));
+        }
+    }
+
+    /// Whether the request in a core has been received to its end; one whose client closes before that fails by itself.
+    fn has_whole_body(&self, core: CoreId) -> bool {
+        self.cores[core].incoming.as_ref().is_none_or(|incoming| incoming.is_over())
     }
 
     pub(crate) fn resume_queued(&mut self, core: CoreId) {

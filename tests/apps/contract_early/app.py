@@ -9,6 +9,7 @@ import threading
 
 import uwsgi
 
+missed = []
 seen = []
 """What views that lose their client have to say, for a later request."""
 
@@ -157,12 +158,13 @@ def throw(environ):
 
 def chunks_nb(environ):
     """Polls; notes that there was nothing, once in a row."""
+    missed.clear()
     found = []
     while (piece := uwsgi.chunked_read_nb()) != b"":
         if piece is None:
             if not found or found[-1] is not None:
                 found.append(None)
-                seen.append(None)
+                missed.append(True)
             uwsgi.async_sleep(0.005)
             uwsgi.suspend()
         else:
@@ -172,10 +174,9 @@ def chunks_nb(environ):
 
 def chunk_is_missed(environ):
     """Answers when `chunks_nb` has found nothing."""
-    while not seen:
+    while not missed:
         uwsgi.async_sleep(0.005)
         uwsgi.suspend()
-    seen.clear()
     return "missed"
 
 

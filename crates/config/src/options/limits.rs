@@ -46,6 +46,9 @@ const OPTIONS: &[OptionDef] = &[
         .details("The time begins when the application starts, not when the client connects. The request is ended where it waits or yields, with 504 if nothing has been sent; others notice nothing. The longest prefix counts, a prefix ends at a slash, and 0 is no deadline. By default there is none."),
     OptionDef::set("output-buffer", SIZE, output_buffer, "output held for a slow client before the core waits")
         .default_value("64k"),
+    OptionDef::switch("half-close", |draft, on, _| draft.settings.limits.half_close = on, "work on for clients that have closed their sending side")
+        .default_value("false")
+        .details("Such a client may still read, and has half a second for its answer: nearly always it has left. With this option it has all the time in the world."),
     OptionDef::switch("coalesce", |draft, on, _| draft.settings.limits.coalesce = on, "send yields together while nobody else can run")
         .default_value("true")
         .details("A yield after a registered wait always switches and sends. --coalesce=false makes each yield do so."),

@@ -302,6 +302,10 @@ impl SuspendEngine for Greenlets {
         true
     }
 
+    fn introduction(&self) -> Option<String> {
+        Some("enabled greenlet engine".to_owned())
+    }
+
     fn prepare(&'static self, py: Python<'_>) {
         self.hub.set(self.api.current(py).map(Bound::unbind));
     }

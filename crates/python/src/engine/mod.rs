@@ -24,6 +24,11 @@ pub(crate) trait SuspendEngine {
     /// Whether `uwsgi.suspend()` works.
     fn suspends(&self) -> bool;
 
+    /// What the log says of it when the server starts.
+    fn introduction(&self) -> Option<String> {
+        None
+    }
+
     /// Once, before the first turn, on the coroutine that runs the loop.
     fn prepare(&'static self, _py: Python<'_>) {}
 

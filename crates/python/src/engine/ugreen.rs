@@ -148,6 +148,15 @@ impl SuspendEngine for UGreen {
         true
     }
 
+    fn introduction(&self) -> Option<String> {
+        Some(format!(
+            "initializing {} uGreen threads with stack size of {} ({} KB)",
+            self.cores.len(),
+            self.stack_bytes,
+            self.stack_bytes / 1024
+        ))
+    }
+
     fn start(&'static self, _py: Python<'_>, server: &'static Server, core: CoreId) {
         match self.unit(core) {
             Ok((stack, state)) => {

@@ -467,7 +467,7 @@ fn conclude(
                 let uri = String::from_utf8_lossy(server.worker.borrow().request(core).uri())
                     .escape_debug()
                     .to_string();
-                log_unless_end(py, error, &format!("exception in the application, {uri}:"));
+                log_unless_end(py, server, core, error, &format!("exception in the application, {uri}:"));
             }
             Ending::Failed
         }
@@ -478,7 +478,7 @@ fn conclude(
             send_end(server, core);
         }
         if let Err(error) = hook.call0(py) {
-            log_unless_end(py, error, "exception in uwsgi.after_req_hook:");
+            log_unless_end(py, server, core, error, "exception in uwsgi.after_req_hook:");
         }
     }
     returned(py, server, core);
@@ -488,8 +488,12 @@ fn conclude(
 }
 
 /// A request that was told to end, or finds its client gone, and ends is nothing to write about.
-fn log_unless_end(py: Python<'_>, error: PyErr, context: &str) {
-    if !cancelled::is_end(py, &error) {
+fn log_unless_end(py: Python<'_>, server: &Server, core: CoreId, error: PyErr, context: &str) {
+    let over = {
+        let worker = server.worker.borrow();
+        worker.cancelled(core).is_some() || !worker.client_is_there(core)
+    };
+    if !(over && cancelled::is_end(py, &error)) {
         log_exception(py, error, context);
     }
 }
@@ -562,6 +566,6 @@ fn close(py: Python<'_>, server: &'static Server, core: CoreId, complete: bool) 
         Err(error) => Err(error),
     };
     if let Err(error) = closed {
-        log_unless_end(py, error, "exception in close() of the application's iterable:");
+        log_unless_end(py, server, core, error, "exception in close() of the application's iterable:");
     }
 }
