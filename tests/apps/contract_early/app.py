@@ -10,6 +10,11 @@ import threading
 import uwsgi
 
 missed = []
+"""Polls that have found nothing."""
+
+readers = []
+"""Greenlets that an exception is to be thrown into."""
+
 seen = []
 """What views that lose their client have to say, for a later request."""
 
@@ -137,7 +142,7 @@ def interrupted(environ):
     import greenlet
 
     me = greenlet.getcurrent()
-    seen.append(me)
+    readers.append(me)
     stream = environ["wsgi.input"]
     try:
         stream.read()
@@ -147,12 +152,12 @@ def interrupted(environ):
 
 
 def throw(environ):
-    while not seen:
+    while not readers:
         uwsgi.async_sleep(0.005)
         uwsgi.suspend()
     # The other greenlet gives control to the loop, and not back: this is what resumes this one.
     uwsgi.async_sleep(0.01)
-    seen.pop().throw(KeyError("thrown"))
+    readers.pop().throw(KeyError("thrown"))
     return "thrown"
 
 
