@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import resource
 import socket
 import statistics
 import sys
 import time
 from collections.abc import Callable
 
-from load import CLIENT_CPU, load_keep_alive
+from load import become_the_client, load_keep_alive
 from servers import HOST, SERVER_CPU, Kind, Server, greenloom
 from verdicts import Verdicts
 
@@ -46,11 +44,7 @@ def main() -> int:
     parser.add_argument("--suspended", type=int, default=10_000, help="at once (default 10000)")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a limit is broken")
     args = parser.parse_args()
-    if not {SERVER_CPU, CLIENT_CPU} <= os.sched_getaffinity(0):
-        sys.exit(f"CPUs {SERVER_CPU} and {CLIENT_CPU} are needed: one each for server and clients")
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.sched_setaffinity(0, {CLIENT_CPU})
+    become_the_client()
     verdicts = Verdicts()
     switches(verdicts, args.rounds)
     cores(verdicts, args.rounds)
