@@ -15,7 +15,7 @@ const TABLE: [(&str, &[&str]); 10] = [
     ("greenloom-reactor", &["greenloom-sys"]),
     ("greenloom-ugreen", &["greenloom-sys"]),
     ("greenloom-worker", &["greenloom-sys", "greenloom-proto", "greenloom-config", "greenloom-reactor"]),
-    ("greenloom-master", &["greenloom-sys", "greenloom-config", "greenloom-reactor"]),
+    ("greenloom-master", &["greenloom-sys", "greenloom-proto", "greenloom-config", "greenloom-reactor"]),
     ("greenloom-cli", &["greenloom-config", "greenloom-master", "greenloom-worker"]),
     ("greenloom-python", &["greenloom-worker", "greenloom-cli", "greenloom-ugreen"]),
     ("xtask", &["greenloom-config"]),

@@ -9,7 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use greenloom_cli::Launch;
-use greenloom_master::{Application, Fork, LoadError, READY, WorkerContext, fork_single_threaded, log};
+use greenloom_master::{
+    Application, Fork, LoadError, WorkerContext, control::FromWorker, fork_single_threaded, log,
+};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -48,7 +50,7 @@ impl Application for Hello {
                 }
             });
         }
-        control.write_all(&[READY]).expect("a live socket");
+        control.write_all(&FromWorker::Ready.encode()).expect("a live socket");
         // Whatever the master says, there is nothing to finish.
         i32::from(control.read(&mut [0]).is_err())
     }

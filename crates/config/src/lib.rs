@@ -32,6 +32,9 @@ pub use help::options_markdown;
 pub use origin::Origin;
 pub use print::print_config;
 pub use resolve::{Action, Loaded, load};
-pub use settings::{Address, Limits, ListenerSpec, LogSettings, Mount, Protocol, PythonSettings, Settings};
+pub use settings::{
+    Address, Limits, ListenerSpec, LogSettings, MasterSettings, Mount, Protocol, PythonSettings, Recycling,
+    Settings, SignalSettings, StatusSettings,
+};
 pub use sources::Entry;
 pub use world::{PathKind, RealWorld, World};

@@ -66,6 +66,15 @@ pub struct Settings {
     /// Where log lines go.
     pub log: LogSettings,
 
+    /// How the master lives and what it watches.
+    pub master_process: MasterSettings,
+    /// When a worker makes room for a fresh one.
+    pub recycling: Recycling,
+    /// uwsgi signals raised by options, and locks.
+    pub signals: SignalSettings,
+    /// Statistics, metrics, health and control.
+    pub status: StatusSettings,
+
     /// File that receives the master's process id.
     pub pidfile: Option<PathBuf>,
     /// Remove UNIX sockets and the pid file at exit. Default on.
@@ -196,13 +205,135 @@ pub struct Limits {
     pub max_fd: Option<u64>,
 }
 
-/// Where log lines go.
+/// How the master lives and what it watches.
 #[derive(Clone, Debug, Default)]
+pub struct MasterSettings {
+    /// User to become once the listeners are bound, by number (`--uid`).
+    pub uid: Option<u32>,
+    /// Group to become, by number (`--gid`).
+    pub gid: Option<u32>,
+    /// Mode bits that new files do not get (`--umask`).
+    pub umask: Option<u32>,
+    /// Detach from the terminal; all output goes to this file (`--daemonize`).
+    pub daemonize: Option<PathBuf>,
+    /// Files whose change reloads (`--touch-reload`).
+    pub touch_reload: Vec<PathBuf>,
+    /// Files whose change reopens the log (`--touch-logreopen`).
+    pub touch_logreopen: Vec<PathBuf>,
+    /// How long readiness says no before a stop begins (`--shutdown-delay`).
+    pub shutdown_delay_ms: u64,
+    /// `SIGTERM` reloads, as in uWSGI (`--sigterm-reload`). Default off: it stops.
+    pub sigterm_reload: bool,
+    /// A reload stops (`--exit-on-reload`).
+    pub exit_on_reload: bool,
+    /// Pipes that take commands of one byte (`--master-fifo`); the first is active.
+    pub fifos: Vec<PathBuf>,
+    /// A worker that holds a request and shows no sign of life for so long is killed (`--harakiri`); 0 is never.
+    pub harakiri_ms: u64,
+    /// Also log what the kernel knows of such a worker (`--harakiri-verbose`).
+    pub harakiri_verbose: bool,
+}
+
+/// When a worker makes room for a fresh one. 0 is never.
+#[derive(Clone, Debug, Default)]
+pub struct Recycling {
+    /// Requests (`--max-requests`).
+    pub max_requests: u64,
+    /// Requests more for each further worker (`--max-requests-delta`), so that they do not leave together.
+    pub max_requests_delta: u64,
+    /// Age (`--max-worker-lifetime`).
+    pub max_lifetime_ms: u64,
+    /// Age more for each further worker (`--max-worker-lifetime-delta`).
+    pub max_lifetime_delta_ms: u64,
+    /// No worker younger than this is recycled (`--min-worker-lifetime`).
+    pub min_lifetime_ms: u64,
+    /// Resident memory in bytes (`--reload-on-rss`).
+    pub rss_bytes: u64,
+    /// Address space in bytes (`--reload-on-as`).
+    pub address_space_bytes: u64,
+    /// Resident memory in bytes at which the worker is killed (`--evil-reload-on-rss`).
+    pub evil_rss_bytes: u64,
+    /// Address space in bytes at which the worker is killed (`--evil-reload-on-as`).
+    pub evil_address_space_bytes: u64,
+}
+
+/// uwsgi signals raised by options, and locks.
+#[derive(Clone, Debug, Default)]
+pub struct SignalSettings {
+    /// Signal and interval in milliseconds (`--timer`, `--rbtimer`).
+    pub timers: Vec<(u8, u64)>,
+    /// Signal and file whose change raises it (`--touch-signal`, `--fs-signal`).
+    pub file_monitors: Vec<(u8, PathBuf)>,
+    /// User locks beyond the first, number 0 (`--locks`).
+    pub locks: u32,
+}
+
+/// Statistics, metrics, health and control.
+#[derive(Clone, Debug, Default)]
+pub struct StatusSettings {
+    /// Where one JSON document per connection is served (`--stats`).
+    pub stats: Option<Address>,
+    /// Put an HTTP head before it (`--stats-http`).
+    pub stats_http: bool,
+    /// Without white space (`--stats-minified`).
+    pub stats_minified: bool,
+    /// Without the cores (`--stats-no-cores`).
+    pub stats_no_cores: bool,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served over HTTP (`--metrics`).
+    pub metrics: Option<Address>,
+    /// UNIX socket of `greenloom ctl` (`--control-socket`).
+    pub control_socket: Option<PathBuf>,
+}
+
+/// Where log lines go, and what they look like.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each one is a switch of the user's, independent of the others"
+)]
 pub struct LogSettings {
-    /// No request lines. Default off.
+    /// No request lines but those a condition below asks for. Default off.
     pub disable_logging: bool,
     /// File for all output; `None` is standard error.
     pub logto: Option<PathBuf>,
+    /// Template of request lines (`--log-format`); `None` is uWSGI's default line.
+    pub format: Option<String>,
+    /// The template also goes through strftime (`--log-format-strftime`).
+    pub format_strftime: bool,
+    /// Request lines are JSON objects (`--log-json`).
+    pub json: bool,
+    /// Put the date before lines of the server: a strftime format, or empty for ctime's (`--log-date`).
+    pub date: Option<String>,
+    /// Times of request lines in microseconds (`--log-micros`).
+    pub micros: bool,
+    /// The address is the whole of `X-Forwarded-For` (`--log-x-forwarded-for`).
+    pub x_forwarded_for: bool,
+    /// Memory of the worker in front of request lines (`--memory-report`).
+    pub memory_report: bool,
+    /// Log requests without a body in the answer (`--log-zero`).
+    pub if_zero: bool,
+    /// Log requests that took so many milliseconds (`--log-slow`).
+    pub if_slow_ms: Option<u64>,
+    /// Log requests answered with 4xx (`--log-4xx`).
+    pub if_4xx: bool,
+    /// Log requests answered with 5xx (`--log-5xx`).
+    pub if_5xx: bool,
+    /// Log requests whose answer has so many bytes (`--log-big`).
+    pub if_big: Option<u64>,
+    /// Log requests answered by sendfile (`--log-sendfile`).
+    pub if_sendfile: bool,
+    /// Log requests whose connection failed (`--log-ioerror`).
+    pub if_ioerror: bool,
+    /// Mode bits of the log file (`--logfile-chmod`). Default 0640.
+    pub file_mode: Option<u32>,
+    /// Rename the log file when it is longer (`--log-maxsize`); 0 is never.
+    pub max_size: u64,
+    /// Name of the renamed file (`--log-backupname`); `None` appends the time.
+    pub backup_name: Option<PathBuf>,
+    /// Empty the log file at start (`--log-truncate`).
+    pub truncate: bool,
+    /// Reopen the log file at a reload (`--log-reopen`).
+    pub reopen_on_reload: bool,
 }
 
 impl Default for Settings {
@@ -231,6 +362,10 @@ impl Default for Settings {
             plugins: Vec::new(),
             limits: Limits::default(),
             log: LogSettings::default(),
+            master_process: MasterSettings::default(),
+            recycling: Recycling::default(),
+            signals: SignalSettings::default(),
+            status: StatusSettings::default(),
             pidfile: None,
             vacuum: true,
         }

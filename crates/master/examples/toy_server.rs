@@ -15,9 +15,10 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use greenloom_config::{Address, ListenerSpec, Origin, Protocol, Settings};
+use greenloom_master::control::{Frames, FromWorker, ToWorker};
 use greenloom_master::{
-    Application, BoundListener, DRAIN, Fork, Inheritance, Launch, LoadError, MasterError, QUIT, READY,
-    WorkerContext, fork_single_threaded, log,
+    Application, BoundListener, Fork, Inheritance, Launch, LoadError, MasterError, WorkerContext,
+    fork_single_threaded, log,
 };
 use greenloom_sys::process::wait_readable;
 
@@ -120,7 +121,7 @@ impl Application for Toy {
             return 3;
         }
         let mut control = UnixStream::from(context.control.try_clone().expect("a descriptor"));
-        control.write_all(&[READY]).expect("a live socket");
+        control.write_all(&FromWorker::Ready.encode()).expect("a live socket");
         if self.block {
             loop {
                 std::thread::park();
@@ -136,6 +137,7 @@ fn serve(context: &WorkerContext, control: &mut UnixStream) -> io::Result<i32> {
     let (mut finished, finish) = UnixStream::pair()?;
     let mut open = 0;
     let mut draining = false;
+    let mut orders = Frames::default();
     while !draining || open > 0 {
         let mut fds: Vec<BorrowedFd<'_>> = vec![control.as_fd(), finished.as_fd()];
         if !draining {
@@ -143,12 +145,18 @@ fn serve(context: &WorkerContext, control: &mut UnixStream) -> io::Result<i32> {
         }
         let ready = wait_readable(&fds, None)?;
         if ready[0] {
-            let mut byte = [0];
-            match control.read(&mut byte) {
-                Ok(1) if byte == [DRAIN] => draining = true,
-                Ok(1) if byte == [QUIT] => return Ok(0),
-                Ok(_) => return Ok(4),
+            let mut bytes = [0; 64];
+            match control.read(&mut bytes) {
+                Ok(0) => return Ok(4),
+                Ok(n) => orders.push(&bytes[..n]),
                 Err(_) => {}
+            }
+            while let Some(order) = orders.next_to_worker() {
+                match order {
+                    ToWorker::Drain | ToWorker::HandOver => draining = true,
+                    ToWorker::Quit => return Ok(0),
+                    ToWorker::Signal(_) | ToWorker::ReopenLog => {}
+                }
             }
         }
         if ready[1] {

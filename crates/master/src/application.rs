@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use greenloom_config::Protocol;
 use greenloom_sys::process::Fork;
@@ -45,20 +45,32 @@ pub struct WorkerContext {
     pub id: u32,
     /// The listeners, in the configuration's order; shared with the other workers, never blocking.
     pub listeners: Vec<BoundListener>,
-    /// A socket the worker watches together with its connections; never blocking. It reads [`DRAIN`] (finish the
-    /// requests and leave) and [`QUIT`] (leave at once); the end of the stream means that the master is gone: leave at
-    /// once. It writes [`READY`] when it accepts connections.
+    /// A socket the worker watches together with its connections; never blocking. It carries the frames of
+    /// [`greenloom_proto::control`]; the end of the stream means that the master is gone: leave at once.
     pub control: OwnedFd,
+    /// Where connections go that this worker gives away, and where it finds those of others; `None`: it is alone.
+    pub handover: Option<Handover>,
     /// The numbers shared with the other processes.
     pub scoreboard: Scoreboard,
 }
 
-/// Read from [`WorkerContext::control`]: stop accepting, finish the requests, leave.
-pub const DRAIN: u8 = b'd';
-/// Read from [`WorkerContext::control`]: leave at once.
-pub const QUIT: u8 = b'q';
-/// Written to [`WorkerContext::control`]: the worker accepts connections.
-pub const READY: u8 = b'r';
+/// The two ends of the instance's queue of connections on their way from one worker to another: a pair of packet sockets
+/// that every process of the tree shares, so that nothing in it is lost when one of them ends. Never blocking.
+#[derive(Debug)]
+pub struct Handover {
+    /// Connections are sent here, one in each packet.
+    pub give: OwnedFd,
+    /// And received here, by whichever worker comes first.
+    pub take: OwnedFd,
+}
+
+impl Handover {
+    pub(crate) fn create() -> io::Result<Self> {
+        let (give, take) = greenloom_sys::process::message_pair()?;
+        greenloom_sys::process::set_nonblocking(take.as_fd())?;
+        Ok(Self { give, take })
+    }
+}
 
 /// The exit code of a worker that cannot serve what it was asked to, on this machine or with this interpreter: the
 /// first start fails with it instead of trying again for ever.

@@ -32,7 +32,7 @@ pub fn run_generation(inheritance: Inheritance, settings: &Settings, app: &mut d
     // Once more: the application may have set handlers of its own while it was imported.
     forget_signals();
     let mut nursery = Nursery { children: Vec::new() };
-    let Inheritance { generation, channel, scoreboard, mut listeners } = inheritance;
+    let Inheritance { generation, channel, scoreboard, handover, mut listeners } = inheritance;
     if report(&channel, Report::Loaded, &[]).is_err() {
         return 0;
     }
@@ -59,7 +59,12 @@ pub fn run_generation(inheritance: Inheritance, settings: &Settings, app: &mut d
     // A worker from here on: what belongs to the generation is closed.
     drop(channel);
     drop(nursery);
-    worker_process::run(Part { id, generation, listeners, scoreboard }, master, settings, app)
+    worker_process::run(
+        Part { id, generation, listeners, scoreboard, handover: Some(handover) },
+        master,
+        settings,
+        app,
+    )
 }
 
 /// The generation's children.

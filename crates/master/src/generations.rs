@@ -4,12 +4,12 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use greenloom_proto::control::{Frames, FromWorker, ToWorker};
 use greenloom_sys::{fdpass, process};
 
-use crate::application::{DRAIN, QUIT, READY};
 use crate::lifecycle::{Command, Event, Life, Lifecycle, Process};
 use crate::messages::{self, Order, Report};
-use crate::relay::{retry, send_byte};
+use crate::relay::{retry, tell};
 
 /// How far a generation has come. Says nothing about its process: workers outlive it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub(crate) struct Worker {
     /// Processes so far.
     pub(crate) spawned: u32,
     control: Option<OwnedFd>,
+    /// What came over `control` in part.
+    frames: Frames,
     pidfd: Option<OwnedFd>,
 }
 
@@ -133,7 +135,14 @@ impl Generation {
 
 impl Worker {
     fn new(id: u32) -> Self {
-        Self { id, lifecycle: Lifecycle::new(), spawned: 0, control: None, pidfd: None }
+        Self {
+            id,
+            lifecycle: Lifecycle::new(),
+            spawned: 0,
+            control: None,
+            frames: Frames::default(),
+            pidfd: None,
+        }
     }
 
     /// The socket to wait for. A worker may say that it accepts before its generation reports the fork: that has to
@@ -151,22 +160,21 @@ impl Worker {
     /// Its process is gone, or never came.
     pub(crate) fn forget_process(&mut self) {
         self.control = None;
+        self.frames = Frames::default();
         self.pidfd = None;
     }
 
-    /// Whether the worker has said that it accepts connections.
-    pub(crate) fn read_ready(&mut self) -> bool {
-        let Some(control) = &self.control else { return false };
-        let mut bytes = [0; 16];
+    /// What the worker has said since the last call.
+    pub(crate) fn read_control(&mut self) -> Vec<FromWorker> {
+        let Some(control) = &self.control else { return Vec::new() };
+        let mut bytes = [0; 4096];
         match process::read(control.as_fd(), &mut bytes) {
-            Ok(n @ 1..) => bytes[..n].contains(&READY),
-            Err(error) if retry(&error) => false,
+            Ok(n @ 1..) => self.frames.push(&bytes[..n]),
+            Err(error) if retry(&error) => {}
             // Its death is reported by its parent.
-            Ok(_) | Err(_) => {
-                self.control = None;
-                false
-            }
+            Ok(_) | Err(_) => self.control = None,
         }
+        std::iter::from_fn(|| self.frames.next_from_worker()).collect()
     }
 
     /// Has it print the stacks of its requests (`SIGUSR2`). One that is dying says nothing.
@@ -191,8 +199,8 @@ impl Worker {
                 self.control = Some(ours.into());
                 Ok(())
             }
-            Command::Drain => send_byte(self.control.as_ref().ok_or_else(gone)?.as_fd(), DRAIN),
-            Command::Quit => send_byte(self.control.as_ref().ok_or_else(gone)?.as_fd(), QUIT),
+            Command::Drain => tell(self.control.as_ref().ok_or_else(gone)?.as_fd(), &ToWorker::Drain),
+            Command::Quit => tell(self.control.as_ref().ok_or_else(gone)?.as_fd(), &ToWorker::Quit),
             Command::Kill => match (&self.pidfd, self.lifecycle.process()) {
                 (Some(pidfd), _) => process::kill_by_pidfd(pidfd.as_fd()),
                 (None, Some(process)) => process::kill(process.pid),
@@ -218,11 +226,11 @@ mod tests {
         let (_, mut rights) = fdpass::recv(theirs.as_fd(), &mut bytes).unwrap();
         assert_eq!(Order::decode(&bytes), Some(Order::Fork { id: 1 }));
         let control = rights.pop().unwrap();
-        send_byte(control.as_fd(), READY).unwrap();
+        process::send(control.as_fd(), &FromWorker::Ready.encode()).unwrap();
         assert!(generation.workers[0].control().is_none());
         generation.feed(0, Event::Forked(Pid::new(9).unwrap()), 0);
         assert!(generation.workers[0].control().is_some());
-        assert!(generation.workers[0].read_ready());
+        assert_eq!(generation.workers[0].read_control(), [FromWorker::Ready]);
         generation.feed(0, Event::Ready, 0);
         assert!(generation.is_ready());
     }

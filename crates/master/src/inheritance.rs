@@ -1,6 +1,6 @@
 //! How a generation learns what it is: one environment variable, written by the master, read and removed first thing.
 //!
-//! Owns the variable's form: `version;master pid;generation;channel fd;scoreboard fd;fd=protocol,fd=protocol...`. The
+//! Owns the variable's form: `version;master pid;generation;channel fd;scoreboard fd;handover fds;fd=protocol,fd=protocol...`. The
 //! listeners' protocols travel with their descriptors because the configuration is read anew and may have changed.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use greenloom_config::Protocol;
 use greenloom_sys::process::{self, Pid};
 
-use crate::application::BoundListener;
+use crate::application::{BoundListener, Handover};
 use crate::error::MasterError;
 use crate::listeners;
 use crate::scoreboard::Scoreboard;
@@ -17,7 +17,7 @@ use crate::scoreboard::Scoreboard;
 pub const INHERITANCE_VARIABLE: &str = "GREENLOOM_GENERATION";
 
 /// Both processes run the same program; another version in between (an upgrade on disk) is refused by this number.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// What a generation inherits from its master.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub struct Inheritance {
     pub(crate) generation: u32,
     pub(crate) channel: OwnedFd,
     pub(crate) scoreboard: Scoreboard,
+    pub(crate) handover: Handover,
     pub(crate) listeners: Vec<BoundListener>,
 }
 
@@ -57,7 +58,8 @@ impl Inheritance {
             bound.push(listener);
         }
         let channel = claim(parsed.channel)?;
-        Ok(Some(Self { generation: parsed.generation, channel, scoreboard, listeners: bound }))
+        let handover = Handover { give: claim(parsed.handover.0)?, take: claim(parsed.handover.1)? };
+        Ok(Some(Self { generation: parsed.generation, channel, scoreboard, handover, listeners: bound }))
     }
 }
 
@@ -66,6 +68,7 @@ pub(crate) fn value(
     generation: u32,
     channel: &OwnedFd,
     scoreboard: &Scoreboard,
+    handover: &Handover,
     listeners: &[BoundListener],
 ) -> String {
     let listeners: Vec<(RawFd, Protocol)> =
@@ -75,6 +78,7 @@ pub(crate) fn value(
         generation,
         channel: channel.as_raw_fd(),
         scoreboard: scoreboard.as_fd().as_raw_fd(),
+        handover: (handover.give.as_raw_fd(), handover.take.as_raw_fd()),
         listeners,
     }
     .print()
@@ -86,6 +90,7 @@ struct Parsed {
     generation: u32,
     channel: RawFd,
     scoreboard: RawFd,
+    handover: (RawFd, RawFd),
     listeners: Vec<(RawFd, Protocol)>,
 }
 
@@ -93,8 +98,11 @@ impl Parsed {
     fn print(&self) -> String {
         let listeners: Vec<String> =
             self.listeners.iter().map(|(fd, protocol)| format!("{fd}={}", protocol.name())).collect();
-        let Self { master, generation, channel, scoreboard, .. } = self;
-        format!("{VERSION};{master};{generation};{channel};{scoreboard};{}", listeners.join(","))
+        let Self { master, generation, channel, scoreboard, handover: (give, take), .. } = self;
+        format!(
+            "{VERSION};{master};{generation};{channel};{scoreboard};{give},{take};{}",
+            listeners.join(",")
+        )
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -106,8 +114,17 @@ impl Parsed {
         let generation = parts.next()?.parse().ok()?;
         let channel = parts.next()?.parse().ok()?;
         let scoreboard = parts.next()?.parse().ok()?;
+        let (give, take) = parts.next()?.split_once(',')?;
+        let handover = (give.parse().ok()?, take.parse().ok()?);
         let listeners = parts.next()?.split(',').map(parse_listener).collect::<Option<Vec<_>>>()?;
-        parts.next().is_none().then_some(Self { master, generation, channel, scoreboard, listeners })
+        parts.next().is_none().then_some(Self {
+            master,
+            generation,
+            channel,
+            scoreboard,
+            handover,
+            listeners,
+        })
     }
 }
 
@@ -128,17 +145,23 @@ mod tests {
             generation: 2,
             channel: 5,
             scoreboard: 6,
+            handover: (8, 9),
             listeners: vec![(3, Protocol::Http), (4, Protocol::Uwsgi)],
         };
-        assert_eq!(parsed.print(), "1;7;2;5;6;3=http,4=uwsgi");
+        assert_eq!(parsed.print(), "2;7;2;5;6;8,9;3=http,4=uwsgi");
         assert_eq!(Parsed::parse(&parsed.print()), Some(parsed));
     }
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "1", "2;7;2;5;6;3=http", "1;7;2;5;6;", "1;7;2;5;6;3=gopher", "1;7;2;5;6;3=http;more"]
+        let good = "2;7;2;5;6;8,9;3=http";
+        assert!(Parsed::parse(good).is_some());
+        for (old, new) in
+            [("2;7", "1;7"), ("8,9", "8"), ("3=http", ""), ("http", "gopher"), ("http", "http;more")]
         {
-            assert_eq!(Parsed::parse(text), None, "{text}");
+            let text = good.replacen(old, new, 1);
+            assert_eq!(Parsed::parse(&text), None, "{text}");
         }
+        assert_eq!(Parsed::parse(""), None);
     }
 }

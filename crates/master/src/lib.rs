@@ -32,11 +32,10 @@ mod scoreboard;
 mod tree;
 mod worker_process;
 
-pub use application::{
-    Application, BoundListener, CANNOT_SERVE, DRAIN, LoadError, QUIT, READY, WorkerContext,
-};
+pub use application::{Application, BoundListener, CANNOT_SERVE, Handover, LoadError, WorkerContext};
 pub use error::MasterError;
 pub use generation::run_generation;
+pub use greenloom_proto::control;
 pub use greenloom_sys::process::{Fork, Pid, fork, fork_single_threaded};
 pub use inheritance::{INHERITANCE_VARIABLE, Inheritance};
 pub use scoreboard::{Scoreboard, Slot};

@@ -1,6 +1,6 @@
 //! The helper thread of a process that serves: it stands between the worker's loop and the rest of the tree.
 //!
-//! It passes the master's bytes on to the loop and the loop's back, turns `SIGTERM` into [`DRAIN`], and ends the
+//! It passes the master's bytes on to the loop and the loop's back, turns `SIGTERM` into [`ToWorker::Drain`], and ends the
 //! process when the master is gone or the loop does not answer: also while the application sits in a C call that
 //! holds the interpreter. It touches no interpreter and no application.
 //!
@@ -11,11 +11,11 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use greenloom_proto::control::{Frames, FromWorker, ToWorker};
 use greenloom_sys::clock::monotonic_ms;
 use greenloom_sys::process;
 use greenloom_sys::signals::{PosixSignal, SignalPipe};
 
-use crate::application::{DRAIN, QUIT, READY};
 use crate::log::say;
 
 /// How long the loop may take to leave when the master is gone: nobody would kill it afterwards.
@@ -49,6 +49,8 @@ pub(crate) fn start(upstream: Upstream, signals: SignalPipe, mercy_ms: u64) -> i
         master,
         inner: Some(inner.into()),
         signals,
+        orders: Frames::default(),
+        reports: Frames::default(),
         mercy_ms,
         quit_at_ms: None,
         exit_at_ms: None,
@@ -64,6 +66,10 @@ struct Relay {
     /// `None` when the loop has left.
     inner: Option<OwnedFd>,
     signals: SignalPipe,
+    /// Orders that came in part.
+    orders: Frames,
+    /// Reports that came in part.
+    reports: Frames,
     mercy_ms: u64,
     quit_at_ms: Option<u64>,
     exit_at_ms: Option<u64>,
@@ -121,7 +127,7 @@ impl Relay {
                     say!("SIGINT/SIGTERM received...killing workers...");
                 }
                 self.quit_at_ms = Some(now_ms.saturating_add(self.mercy_ms));
-                self.to_loop(DRAIN);
+                self.to_loop(&ToWorker::Drain);
             }
             PosixSignal::Interrupt | PosixSignal::Terminate | PosixSignal::Quit => {
                 self.quit(now_ms, QUIT_GRACE_MS);
@@ -131,9 +137,14 @@ impl Relay {
 
     fn master_says(&mut self) {
         let Some(master) = &self.master else { return };
-        let mut bytes = [0; 16];
+        let mut bytes = [0; 4096];
         match process::read(master.as_fd(), &mut bytes) {
-            Ok(n @ 1..) => bytes[..n].iter().for_each(|byte| self.to_loop(*byte)),
+            Ok(n @ 1..) => {
+                self.orders.push(&bytes[..n]);
+                while let Some(order) = self.orders.next_to_worker() {
+                    self.to_loop(&order);
+                }
+            }
             Err(error) if retry(&error) => {}
             Ok(_) | Err(_) => {
                 self.master = None;
@@ -144,11 +155,14 @@ impl Relay {
 
     fn loop_says(&mut self) {
         let Some(inner) = &self.inner else { return };
-        let mut bytes = [0; 16];
+        let mut bytes = [0; 4096];
         match process::read(inner.as_fd(), &mut bytes) {
             Ok(n @ 1..) if self.alone => {
-                if bytes[..n].contains(&READY) {
-                    say!("greenloom is ready (generation 1, 1 worker)");
+                self.reports.push(&bytes[..n]);
+                while let Some(report) = self.reports.next_from_worker() {
+                    if report == FromWorker::Ready {
+                        say!("greenloom is ready (generation 1, 1 worker)");
+                    }
                 }
             }
             Ok(n @ 1..) => {
@@ -165,18 +179,18 @@ impl Relay {
         self.quit_at_ms = Some(u64::MAX);
         let exit_at_ms = now_ms.saturating_add(grace_ms);
         self.exit_at_ms = Some(self.exit_at_ms.map_or(exit_at_ms, |earlier| earlier.min(exit_at_ms)));
-        self.to_loop(QUIT);
+        self.to_loop(&ToWorker::Quit);
     }
 
-    fn to_loop(&self, byte: u8) {
+    fn to_loop(&self, order: &ToWorker) {
         // A loop that has left needs no telling; one that never reads is ended by the deadlines.
-        let _ = self.inner.as_ref().map(|inner: &OwnedFd| send_byte(inner.as_fd(), byte));
+        let _ = self.inner.as_ref().map(|inner: &OwnedFd| tell(inner.as_fd(), order));
     }
 }
 
-/// Sends one byte of the control protocol.
-pub(crate) fn send_byte(socket: BorrowedFd<'_>, byte: u8) -> io::Result<()> {
-    process::send(socket, &[byte]).map(drop)
+/// Sends an order to a worker. Never in part: a frame is far smaller than the buffer of a socket that takes any of it.
+pub(crate) fn tell(socket: BorrowedFd<'_>, order: &ToWorker) -> io::Result<()> {
+    process::send(socket, &order.encode()).map(drop)
 }
 
 /// Whether a read failed only for now.

@@ -8,11 +8,12 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use greenloom_config::Settings;
+use greenloom_proto::control::FromWorker;
 use greenloom_sys::clock::monotonic_ms;
 use greenloom_sys::process::{self, Ending, Heir, Pid};
 use greenloom_sys::signals::{self, PosixSignal, SignalPipe};
 
-use crate::application::CANNOT_SERVE;
+use crate::application::{CANNOT_SERVE, Handover};
 use crate::error::MasterError;
 use crate::generations::{Generation, Stage, Worker};
 use crate::inheritance::{self, INHERITANCE_VARIABLE};
@@ -81,6 +82,7 @@ fn run_bound(settings: &Settings, listeners: &mut Listeners, recipe: Recipe<'_>)
         listeners,
         recipe,
         scoreboard,
+        handover: Handover::create().map_err(MasterError::system("create a pair of sockets"))?,
         signals,
         generations: Vec::new(),
         last_number: 0,
@@ -120,6 +122,7 @@ struct Master<'a> {
     listeners: &'a mut Listeners,
     recipe: Recipe<'a>,
     scoreboard: Scoreboard,
+    handover: Handover,
     signals: SignalPipe,
     /// In order of their numbers. The last is the one that forks; the others' workers are on their way out.
     generations: Vec<Generation>,
@@ -187,9 +190,14 @@ impl Master<'_> {
     fn spawn_generation(&self, number: u32, now_ms: u64) -> std::io::Result<Generation> {
         let (ours, theirs) = process::message_pair()?;
         let bound = self.listeners.bound();
-        let mut inherited: Vec<BorrowedFd<'_>> = vec![theirs.as_fd(), self.scoreboard.as_fd()];
+        let mut inherited: Vec<BorrowedFd<'_>> = vec![
+            theirs.as_fd(),
+            self.scoreboard.as_fd(),
+            self.handover.give.as_fd(),
+            self.handover.take.as_fd(),
+        ];
         inherited.extend(bound.iter().map(|listener| listener.fd.as_fd()));
-        let value = inheritance::value(number, &theirs, &self.scoreboard, bound);
+        let value = inheritance::value(number, &theirs, &self.scoreboard, &self.handover, bound);
         let pid = Heir {
             program: self.recipe.program,
             args: self.recipe.arguments,
@@ -387,10 +395,11 @@ impl Master<'_> {
     }
 
     fn read_control(&mut self, g: usize, w: usize, now_ms: u64) {
-        let generation = &mut self.generations[g];
-        if generation.workers.get_mut(w).is_some_and(Worker::read_ready) {
-            generation.feed(w, Event::Ready, now_ms);
-            self.announce_if_ready(g, now_ms);
+        for message in self.generations[g].workers.get_mut(w).map(Worker::read_control).unwrap_or_default() {
+            if message == FromWorker::Ready {
+                self.generations[g].feed(w, Event::Ready, now_ms);
+                self.announce_if_ready(g, now_ms);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use greenloom_config::Settings;
 use greenloom_sys::clock::monotonic_ms;
 use greenloom_sys::signals::{self, PosixSignal, SignalPipe};
 
-use crate::application::{Application, BoundListener, WorkerContext};
+use crate::application::{Application, BoundListener, Handover, WorkerContext};
 use crate::error::MasterError;
 use crate::listeners::{Listeners, Quietly};
 use crate::log::say;
@@ -25,6 +25,8 @@ pub(crate) struct Part {
     pub(crate) generation: u32,
     pub(crate) listeners: Vec<BoundListener>,
     pub(crate) scoreboard: Scoreboard,
+    /// `None` without a master.
+    pub(crate) handover: Option<Handover>,
 }
 
 /// Serves as worker of a master at the other end of `master`; the process's exit code.
@@ -83,7 +85,7 @@ fn run_bound(
     .map_err(MasterError::system("catch posix signals"))?;
     let control = relay::start(Upstream::Nobody, signals, settings.limits.worker_reload_mercy_ms)
         .map_err(MasterError::system("start a thread"))?;
-    let part = Part { id: 1, generation: 1, listeners: listeners.take_bound(), scoreboard };
+    let part = Part { id: 1, generation: 1, listeners: listeners.take_bound(), scoreboard, handover: None };
     let code = match load(settings, app) {
         Ok(()) => {
             say!(
@@ -111,12 +113,12 @@ fn serve(part: Part, control: OwnedFd, settings: &Settings, app: &mut dyn Applic
 }
 
 fn serve_loaded(part: Part, control: OwnedFd, settings: &Settings, app: &mut dyn Application) -> i32 {
-    let Part { id, generation, listeners, scoreboard } = part;
+    let Part { id, generation, listeners, scoreboard, handover } = part;
     if let Some(slot) = scoreboard.slot(id) {
         slot.begin(std::process::id(), generation, monotonic_ms());
         slot.cores().store(u64::from(settings.cores), Ordering::Relaxed);
     }
-    app.serve(WorkerContext { id, listeners, control, scoreboard })
+    app.serve(WorkerContext { id, listeners, control, handover, scoreboard })
 }
 
 /// Loads the application. `Err`: the code to exit with.

@@ -1,14 +1,15 @@
 //! The protocols of greenloom as machines without I/O: bytes in, events out.
 //!
-//! This crate owns what bytes on a connection mean: HTTP/1.1 heads, bodies and responses ([`http1`]) and the
-//! uwsgi packet ([`uwsgi`]). It has no socket, no clock and no file: the caller reads, measures time and
-//! writes. No input panics it, and no call allocates once the caller's buffers have grown to their usual size.
+//! This crate owns what bytes on a connection mean: HTTP/1.1 heads, bodies and responses ([`http1`]), the
+//! uwsgi packet ([`uwsgi`]), and what master and workers tell each other ([`control`]). It has no socket, no clock and
+//! no file: the caller reads, measures time and writes. No input panics it, and no call allocates once the caller's buffers have grown to their usual size.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod control;
 #[doc(hidden)]
 pub mod fuzz_entry;
 pub mod http1;

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
+use greenloom_proto::control::{Frames, FromWorker, ToWorker};
 use greenloom_proto::http1::response::http_date;
 use greenloom_reactor::{Batch, Reactor, Wake};
 use greenloom_sys::{clock, epoll, net, process};
@@ -103,6 +104,8 @@ pub struct Worker {
     pub(crate) flusher: Option<Flusher>,
     pub(crate) instance: Box<dyn Instance>,
     control: Option<OwnedFd>,
+    /// Orders of the master that came in part.
+    orders: Frames,
     /// See [`Self::watch_wakeup`].
     wakeups: Vec<Option<OwnedFd>>,
     phase: Phase,
@@ -142,8 +145,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that accepts from `listeners` and obeys `control` (see the process tree): bytes `d` (drain and
-    /// leave) and `q` (leave at once), or its end. To be made after the last fork.
+    /// A worker that accepts from `listeners` and obeys `control` (see the process tree): the frames of
+    /// [`greenloom_proto::control`], or its end. To be made after the last fork.
     pub fn new(
         mut options: WorkerOptions,
         listeners: Vec<Listen>,
@@ -169,6 +172,7 @@ impl Worker {
             flusher,
             instance,
             control,
+            orders: Frames::default(),
             wakeups: Vec::new(),
             phase: Phase::Over,
             pending: VecDeque::new(),
@@ -230,7 +234,7 @@ impl Worker {
     /// Tells the process tree that this worker accepts connections.
     pub fn announce_ready(&self) -> io::Result<()> {
         match &self.control {
-            Some(control) => net::send(control.as_fd(), b"r").map(drop),
+            Some(control) => net::send(control.as_fd(), &FromWorker::Ready.encode()).map(drop),
             None => Ok(()),
         }
     }
@@ -448,14 +452,17 @@ impl Worker {
 
     fn on_control(&mut self) {
         let Some(control) = &self.control else { return };
-        let mut bytes = [0; 16];
+        let mut bytes = [0; 4096];
         match net::recv(control.as_fd(), &mut bytes) {
             Ok(net::Received::Nothing) => {}
             Ok(net::Received::Bytes(n)) => {
-                if bytes[..n].contains(&b'q') {
-                    self.leave(Leave::Ordered);
-                } else if bytes[..n].contains(&b'd') {
-                    self.drain();
+                self.orders.push(&bytes[..n]);
+                while let Some(order) = self.orders.next_to_worker() {
+                    match order {
+                        ToWorker::Quit => self.leave(Leave::Ordered),
+                        ToWorker::Drain | ToWorker::HandOver => self.drain(),
+                        ToWorker::Signal(_) | ToWorker::ReopenLog => {}
+                    }
                 }
             }
             Ok(net::Received::End) | Err(_) => {

@@ -303,7 +303,7 @@ mod tests {
         let left = drive(&mut worker, slow, &mut |worker| {
             if worker.busy_cores() == 1 && !ordered {
                 ordered = true;
-                master.write_all(b"d").unwrap();
+                master.write_all(&ToWorker::Drain.encode()).unwrap();
             }
             false
         });
