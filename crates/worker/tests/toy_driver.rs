@@ -14,6 +14,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use greenloom_worker::config::{Protocol, Settings};
+    use greenloom_worker::proto::control::ToWorker;
     use greenloom_worker::{
         Alone, CoreId, Interest, Leave, Listen, Wakeup, Worker, WorkerOptions, Written, Yielded,
     };
