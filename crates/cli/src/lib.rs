@@ -6,6 +6,8 @@
 //! crate's; what the application is comes from the caller, who knows the language.
 #![forbid(unsafe_code)]
 
+mod shared;
+
 use std::ffi::OsString;
 use std::io::Write as _;
 
@@ -14,6 +16,7 @@ use greenloom_master::{Application, Inheritance, MasterError, banner, log, open_
 
 pub use greenloom_master as master;
 pub use greenloom_master::Launch;
+pub use shared::Shared;
 
 /// The exit code of a configuration or an address that does not work, uWSGI's as well.
 const REFUSED: i32 = 1;

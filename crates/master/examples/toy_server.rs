@@ -167,7 +167,7 @@ fn serve(context: &WorkerContext, control: &mut UnixStream) -> io::Result<i32> {
             let Ok(connection) = listener.accept() else { continue };
             open += 1;
             let greeting =
-                format!("{} {} {}\n", std::process::id(), context.id, context.scoreboard.next_request());
+                format!("{} {} {}\n", std::process::id(), context.id, context.totals.next_request());
             let mut finish = finish.try_clone()?;
             std::thread::spawn(move || {
                 // A client that went away is no concern of the toy's.

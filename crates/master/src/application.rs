@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use greenloom_config::Protocol;
 use greenloom_sys::process::Fork;
 
-use crate::scoreboard::Scoreboard;
+use crate::scoreboard::{Scoreboard, Totals};
 
 /// One language's side of the process tree.
 pub trait Application {
@@ -50,8 +50,12 @@ pub struct WorkerContext {
     pub control: OwnedFd,
     /// Where connections go that this worker gives away, and where it finds those of others; `None`: it is alone.
     pub handover: Option<Handover>,
-    /// The numbers shared with the other processes.
+    /// The numbers shared with the other processes of the generation.
     pub scoreboard: Scoreboard,
+    /// This process's seat there, which says who it is already.
+    pub seat: u32,
+    /// The numbers of the instance.
+    pub totals: Totals,
 }
 
 /// The two ends of the instance's queue of connections on their way from one worker to another: a pair of packet sockets

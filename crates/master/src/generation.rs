@@ -32,7 +32,7 @@ pub fn run_generation(inheritance: Inheritance, settings: &Settings, app: &mut d
     // Once more: the application may have set handlers of its own while it was imported.
     forget_signals();
     let mut nursery = Nursery { children: Vec::new() };
-    let Inheritance { generation, channel, scoreboard, handover, mut listeners } = inheritance;
+    let Inheritance { generation, channel, scoreboard, totals, handover, mut listeners } = inheritance;
     if report(&channel, Report::Loaded, &[]).is_err() {
         return 0;
     }
@@ -60,7 +60,8 @@ pub fn run_generation(inheritance: Inheritance, settings: &Settings, app: &mut d
     drop(channel);
     drop(nursery);
     worker_process::run(
-        Part { id, generation, listeners, scoreboard, handover: Some(handover) },
+        // One process for each worker: a seat for each.
+        Part { id, seat: id - 1, generation, listeners, scoreboard, totals, handover: Some(handover) },
         master,
         settings,
         app,

@@ -1,6 +1,6 @@
 //! How a generation learns what it is: one environment variable, written by the master, read and removed first thing.
 //!
-//! Owns the variable's form: `version;master pid;generation;channel fd;scoreboard fd;handover fds;fd=protocol,fd=protocol...`. The
+//! Owns the variable's form: `version;master pid;generation;channel fd;scoreboard fd;totals fd;handover fds;fd=protocol,fd=protocol...`. The
 //! listeners' protocols travel with their descriptors because the configuration is read anew and may have changed.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
@@ -11,13 +11,13 @@ use greenloom_sys::process::{self, Pid};
 use crate::application::{BoundListener, Handover};
 use crate::error::MasterError;
 use crate::listeners;
-use crate::scoreboard::Scoreboard;
+use crate::scoreboard::{Scoreboard, Totals};
 
 /// The variable's name. A language runtime that copies the environment at its start removes it from the copy.
 pub const INHERITANCE_VARIABLE: &str = "GREENLOOM_GENERATION";
 
 /// Both processes run the same program; another version in between (an upgrade on disk) is refused by this number.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 
 /// What a generation inherits from its master.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub struct Inheritance {
     pub(crate) generation: u32,
     pub(crate) channel: OwnedFd,
     pub(crate) scoreboard: Scoreboard,
+    pub(crate) totals: Totals,
     pub(crate) handover: Handover,
     pub(crate) listeners: Vec<BoundListener>,
 }
@@ -49,8 +50,9 @@ impl Inheritance {
                 reason: format!("descriptor {fd} is not there ({error})"),
             })
         };
-        let scoreboard = Scoreboard::open(claim(parsed.scoreboard)?, parsed.generation)
-            .map_err(MasterError::system("map the scoreboard"))?;
+        let scoreboard =
+            Scoreboard::open(claim(parsed.scoreboard)?).map_err(MasterError::system("map the scoreboard"))?;
+        let totals = Totals::open(claim(parsed.totals)?).map_err(MasterError::system("map the totals"))?;
         let mut bound = Vec::new();
         for (fd, protocol) in &parsed.listeners {
             let listener = listeners::from_master(claim(*fd)?, *protocol)
@@ -59,7 +61,14 @@ impl Inheritance {
         }
         let channel = claim(parsed.channel)?;
         let handover = Handover { give: claim(parsed.handover.0)?, take: claim(parsed.handover.1)? };
-        Ok(Some(Self { generation: parsed.generation, channel, scoreboard, handover, listeners: bound }))
+        Ok(Some(Self {
+            generation: parsed.generation,
+            channel,
+            scoreboard,
+            totals,
+            handover,
+            listeners: bound,
+        }))
     }
 }
 
@@ -68,6 +77,7 @@ pub(crate) fn value(
     generation: u32,
     channel: &OwnedFd,
     scoreboard: &Scoreboard,
+    totals: &Totals,
     handover: &Handover,
     listeners: &[BoundListener],
 ) -> String {
@@ -78,6 +88,7 @@ pub(crate) fn value(
         generation,
         channel: channel.as_raw_fd(),
         scoreboard: scoreboard.as_fd().as_raw_fd(),
+        totals: totals.as_fd().as_raw_fd(),
         handover: (handover.give.as_raw_fd(), handover.take.as_raw_fd()),
         listeners,
     }
@@ -90,6 +101,7 @@ struct Parsed {
     generation: u32,
     channel: RawFd,
     scoreboard: RawFd,
+    totals: RawFd,
     handover: (RawFd, RawFd),
     listeners: Vec<(RawFd, Protocol)>,
 }
@@ -98,9 +110,9 @@ impl Parsed {
     fn print(&self) -> String {
         let listeners: Vec<String> =
             self.listeners.iter().map(|(fd, protocol)| format!("{fd}={}", protocol.name())).collect();
-        let Self { master, generation, channel, scoreboard, handover: (give, take), .. } = self;
+        let Self { master, generation, channel, scoreboard, totals, handover: (give, take), .. } = self;
         format!(
-            "{VERSION};{master};{generation};{channel};{scoreboard};{give},{take};{}",
+            "{VERSION};{master};{generation};{channel};{scoreboard};{totals};{give},{take};{}",
             listeners.join(",")
         )
     }
@@ -114,6 +126,7 @@ impl Parsed {
         let generation = parts.next()?.parse().ok()?;
         let channel = parts.next()?.parse().ok()?;
         let scoreboard = parts.next()?.parse().ok()?;
+        let totals = parts.next()?.parse().ok()?;
         let (give, take) = parts.next()?.split_once(',')?;
         let handover = (give.parse().ok()?, take.parse().ok()?);
         let listeners = parts.next()?.split(',').map(parse_listener).collect::<Option<Vec<_>>>()?;
@@ -122,6 +135,7 @@ impl Parsed {
             generation,
             channel,
             scoreboard,
+            totals,
             handover,
             listeners,
         })
@@ -145,19 +159,20 @@ mod tests {
             generation: 2,
             channel: 5,
             scoreboard: 6,
+            totals: 10,
             handover: (8, 9),
             listeners: vec![(3, Protocol::Http), (4, Protocol::Uwsgi)],
         };
-        assert_eq!(parsed.print(), "2;7;2;5;6;8,9;3=http,4=uwsgi");
+        assert_eq!(parsed.print(), "3;7;2;5;6;10;8,9;3=http,4=uwsgi");
         assert_eq!(Parsed::parse(&parsed.print()), Some(parsed));
     }
 
     #[test]
     fn anything_else_is_refused() {
-        let good = "2;7;2;5;6;8,9;3=http";
+        let good = "3;7;2;5;6;10;8,9;3=http";
         assert!(Parsed::parse(good).is_some());
         for (old, new) in
-            [("2;7", "1;7"), ("8,9", "8"), ("3=http", ""), ("http", "gopher"), ("http", "http;more")]
+            [("3;7", "1;7"), ("8,9", "8"), ("3=http", ""), ("http", "gopher"), ("http", "http;more")]
         {
             let text = good.replacen(old, new, 1);
             assert_eq!(Parsed::parse(&text), None, "{text}");

@@ -28,7 +28,7 @@ mod messages;
 pub mod open_files;
 mod pidfile;
 mod relay;
-mod scoreboard;
+pub mod scoreboard;
 mod tree;
 mod worker_process;
 
@@ -38,6 +38,6 @@ pub use generation::run_generation;
 pub use greenloom_proto::control;
 pub use greenloom_sys::process::{Fork, Pid, fork, fork_single_threaded};
 pub use inheritance::{INHERITANCE_VARIABLE, Inheritance};
-pub use scoreboard::{Scoreboard, Slot};
+pub use scoreboard::{Scoreboard, Totals};
 pub use tree::{Launch, run_master};
 pub use worker_process::run_single;

@@ -22,7 +22,7 @@ use crate::listeners::{Listeners, Quietly};
 use crate::log::say;
 use crate::messages::Report;
 use crate::pidfile::Pidfile;
-use crate::scoreboard::Scoreboard;
+use crate::scoreboard::{Count, Scoreboard, Totals};
 use crate::worker_process::LOAD_FAILED;
 
 /// How long a generation without workers may take to leave: it only has to end its loop and its interpreter.
@@ -73,15 +73,15 @@ fn run_bound(settings: &Settings, listeners: &mut Listeners, recipe: Recipe<'_>)
         PosixSignal::Child,
     ])
     .map_err(MasterError::system("catch posix signals"))?;
-    let scoreboard =
-        Scoreboard::create(settings.processes).map_err(MasterError::system("create the scoreboard"))?;
+    let totals = Totals::create().map_err(MasterError::system("create the totals"))?;
     let pidfile = settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
     say!("spawned greenloom master process (pid: {})", Pid::current());
     let master = Master {
         settings,
         listeners,
         recipe,
-        scoreboard,
+        totals,
+        scoreboards: Vec::new(),
         handover: Handover::create().map_err(MasterError::system("create a pair of sockets"))?,
         signals,
         generations: Vec::new(),
@@ -121,7 +121,9 @@ struct Master<'a> {
     /// Empty once the instance stops.
     listeners: &'a mut Listeners,
     recipe: Recipe<'a>,
-    scoreboard: Scoreboard,
+    totals: Totals,
+    /// One for each generation, by its number.
+    scoreboards: Vec<(u32, Scoreboard)>,
     handover: Handover,
     signals: SignalPipe,
     /// In order of their numbers. The last is the one that forks; the others' workers are on their way out.
@@ -178,8 +180,16 @@ impl Master<'_> {
         self.start_at_ms = None;
         self.last_number += 1;
         let number = self.last_number;
-        match self.spawn_generation(number, now_ms) {
-            Ok(generation) => self.generations.push(generation),
+        let spawned =
+            Scoreboard::create(self.settings.processes, self.settings.cores).and_then(|scoreboard| {
+                let generation = self.spawn_generation(number, &scoreboard, now_ms)?;
+                Ok((generation, scoreboard))
+            });
+        match spawned {
+            Ok((generation, scoreboard)) => {
+                self.generations.push(generation);
+                self.scoreboards.push((number, scoreboard));
+            }
             Err(error) => {
                 say!("cannot start generation {number}: {error}");
                 self.generation_failed(0, Some(1), now_ms);
@@ -187,17 +197,23 @@ impl Master<'_> {
         }
     }
 
-    fn spawn_generation(&self, number: u32, now_ms: u64) -> std::io::Result<Generation> {
+    fn spawn_generation(
+        &self,
+        number: u32,
+        scoreboard: &Scoreboard,
+        now_ms: u64,
+    ) -> std::io::Result<Generation> {
         let (ours, theirs) = process::message_pair()?;
         let bound = self.listeners.bound();
         let mut inherited: Vec<BorrowedFd<'_>> = vec![
             theirs.as_fd(),
-            self.scoreboard.as_fd(),
+            scoreboard.as_fd(),
+            self.totals.as_fd(),
             self.handover.give.as_fd(),
             self.handover.take.as_fd(),
         ];
         inherited.extend(bound.iter().map(|listener| listener.fd.as_fd()));
-        let value = inheritance::value(number, &theirs, &self.scoreboard, &self.handover, bound);
+        let value = inheritance::value(number, &theirs, scoreboard, &self.totals, &self.handover, bound);
         let pid = Heir {
             program: self.recipe.program,
             args: self.recipe.arguments,
@@ -246,6 +262,7 @@ impl Master<'_> {
             }
         }
         self.generations.retain(|generation| generation.process.is_some() || !generation.is_deserted());
+        self.scoreboards.retain(|(number, _)| self.generations.iter().any(|g| g.number == *number));
     }
 
     fn timeout_ms(&self, now_ms: u64) -> Option<u64> {
@@ -386,6 +403,7 @@ impl Master<'_> {
         let generation = &mut self.generations[g];
         let worker = &mut generation.workers[index];
         worker.forked(pidfd);
+        self.totals.count(Count::Spawns(id));
         if worker.spawned == 1 {
             say!("spawned greenloom worker {id} (pid: {pid}, cores: {})", self.settings.cores);
         } else {
@@ -510,8 +528,10 @@ impl Master<'_> {
         worker.lifecycle.on(Event::Died, now_ms);
         let (id, pid, life) = (worker.id, process.pid, worker.lifecycle.life());
         let deaths = worker.lifecycle.early_deaths();
-        if let Some(slot) = self.scoreboard.for_generation(number).slot(id) {
-            slot.pid().store(0, std::sync::atomic::Ordering::Relaxed);
+        let scoreboard =
+            self.scoreboards.iter().find(|(of, _)| *of == number).map(|(_, scoreboard)| scoreboard);
+        if let Some(seat) = scoreboard.and_then(|scoreboard| scoreboard.seat(id - 1)) {
+            self.totals.absorb(seat);
         }
         if let Phase::Stopping { since_ms, .. } = self.phase {
             say!("worker {id} buried after {} seconds", now_ms.saturating_sub(since_ms) / 1000);

@@ -1,10 +1,9 @@
 //! A worker's process from its fork (or its start, without a master) to its exit code.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 
 use greenloom_config::Settings;
-use greenloom_sys::clock::monotonic_ms;
+use greenloom_sys::clock::{monotonic_ms, unix_seconds};
 use greenloom_sys::signals::{self, PosixSignal, SignalPipe};
 
 use crate::application::{Application, BoundListener, Handover, WorkerContext};
@@ -13,7 +12,7 @@ use crate::listeners::{Listeners, Quietly};
 use crate::log::say;
 use crate::pidfile::Pidfile;
 use crate::relay::{self, Upstream};
-use crate::scoreboard::Scoreboard;
+use crate::scoreboard::{Count, Life, Scoreboard, Totals};
 
 /// uWSGI's exit code of a process that could not load its application (`UWSGI_FAILED_APP_CODE`).
 pub(crate) const LOAD_FAILED: i32 = 22;
@@ -25,6 +24,9 @@ pub(crate) struct Part {
     pub(crate) generation: u32,
     pub(crate) listeners: Vec<BoundListener>,
     pub(crate) scoreboard: Scoreboard,
+    /// Its seat there.
+    pub(crate) seat: u32,
+    pub(crate) totals: Totals,
     /// `None` without a master.
     pub(crate) handover: Option<Handover>,
 }
@@ -73,7 +75,9 @@ fn run_bound(
     app: &mut dyn Application,
 ) -> Result<i32, MasterError> {
     let pidfile = settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
-    let scoreboard = Scoreboard::create(1).map_err(MasterError::system("create the scoreboard"))?;
+    let scoreboard =
+        Scoreboard::create(1, settings.cores).map_err(MasterError::system("create the scoreboard"))?;
+    let totals = Totals::create().map_err(MasterError::system("create the totals"))?;
     let signals = SignalPipe::catch(&[
         PosixSignal::Hangup,
         PosixSignal::Interrupt,
@@ -85,7 +89,8 @@ fn run_bound(
     .map_err(MasterError::system("catch posix signals"))?;
     let control = relay::start(Upstream::Nobody, signals, settings.limits.worker_reload_mercy_ms)
         .map_err(MasterError::system("start a thread"))?;
-    let part = Part { id: 1, generation: 1, listeners: listeners.take_bound(), scoreboard, handover: None };
+    let listeners = listeners.take_bound();
+    let part = Part { id: 1, seat: 0, generation: 1, listeners, scoreboard, totals, handover: None };
     let code = match load(settings, app) {
         Ok(()) => {
             say!(
@@ -113,12 +118,19 @@ fn serve(part: Part, control: OwnedFd, settings: &Settings, app: &mut dyn Applic
 }
 
 fn serve_loaded(part: Part, control: OwnedFd, settings: &Settings, app: &mut dyn Application) -> i32 {
-    let Part { id, generation, listeners, scoreboard, handover } = part;
-    if let Some(slot) = scoreboard.slot(id) {
-        slot.begin(std::process::id(), generation, monotonic_ms());
-        slot.cores().store(u64::from(settings.cores), Ordering::Relaxed);
+    let Part { id, seat, generation, listeners, scoreboard, totals, handover } = part;
+    if let Some(seat) = scoreboard.seat(seat) {
+        seat.begin(&Life {
+            pid: std::process::id(),
+            worker: id,
+            generation,
+            spawn: u32::try_from(totals.counted(Count::Spawns(id))).unwrap_or(u32::MAX),
+            started_ms: monotonic_ms(),
+            started_unix_s: unix_seconds(),
+            cores: settings.cores,
+        });
     }
-    app.serve(WorkerContext { id, listeners, control, handover, scoreboard })
+    app.serve(WorkerContext { id, listeners, control, handover, scoreboard, seat, totals })
 }
 
 /// Loads the application. `Err`: the code to exit with.

@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::os::fd::AsRawFd as _;
 
-use greenloom_cli::Launch;
 use greenloom_cli::master::{
-    Application, CANNOT_SERVE, Fork, INHERITANCE_VARIABLE, LoadError, Scoreboard, WorkerContext, fork,
+    Application, CANNOT_SERVE, Fork, INHERITANCE_VARIABLE, LoadError, WorkerContext, fork,
 };
+use greenloom_cli::{Launch, Shared};
 use greenloom_worker::config::Settings;
-use greenloom_worker::{Instance, Listen, Worker, WorkerOptions, clock};
+use greenloom_worker::{Listen, Worker, WorkerOptions, clock};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -78,13 +78,16 @@ impl Python {
         };
         set_server_info(py, info).map_err(|error| format!("cannot set up the uwsgi module: {error}"))?;
         let ports: Vec<String> = context.listeners.iter().map(|listener| listener.port.clone()).collect();
+        let instance = Shared::new(&context);
+        for app in &self.apps {
+            instance.name_app(app.id, &app.mount, app.seconds);
+        }
         let listeners = context
             .listeners
             .into_iter()
             .map(|listener| Listen { fd: listener.fd, protocol: listener.protocol })
             .collect();
         let options = WorkerOptions::from_settings(&self.settings);
-        let instance = Shared { scoreboard: context.scoreboard.clone(), worker: context.id };
         let mut worker = Worker::new(options, listeners, Some(context.control), Box::new(instance))
             .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
         let apps = std::mem::take(&mut self.apps);
@@ -96,7 +99,7 @@ impl Python {
         if let Err(error) = enable_faulthandler(py) {
             log_exception(py, error, "cannot enable faulthandler; a crash will leave no traceback:");
         }
-        let server = server::start(py, &self.settings, worker, engine, apps, &ports, context.scoreboard)
+        let server = server::start(py, &self.settings, worker, engine, apps, &ports, context.totals)
             .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
         api::call_hook(py, "post_fork_hook");
         if context.id == 1
@@ -193,27 +196,5 @@ impl Application for Python {
                 CANNOT_SERVE
             }
         }
-    }
-}
-
-/// The scoreboard as the worker knows it.
-#[derive(Debug)]
-struct Shared {
-    scoreboard: Scoreboard,
-    worker: u32,
-}
-
-impl Instance for Shared {
-    fn set_busy(&self, cores: u32) {
-        if let Some(slot) = self.scoreboard.slot(self.worker) {
-            slot.busy_cores().store(u64::from(cores), std::sync::atomic::Ordering::Relaxed);
-        }
-    }
-
-    fn count_request(&self) -> u64 {
-        if let Some(slot) = self.scoreboard.slot(self.worker) {
-            slot.requests().fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        }
-        self.scoreboard.next_request()
     }
 }

@@ -11,6 +11,8 @@ use greenloom_sys::timerfd::TimerFd;
 
 use crate::{Timers, Wake};
 
+const NS_PER_MS: u64 = 1_000_000;
+
 /// What an owner calls its registration; comes back with every event.
 pub type Token = u64;
 
@@ -78,6 +80,7 @@ pub struct Reactor {
     timerfd_at_ms: Option<u64>,
     wake: Arc<EventFd>,
     now_ms: u64,
+    now_ns: u64,
 }
 
 impl Reactor {
@@ -91,6 +94,7 @@ impl Reactor {
             filled: 0,
             epoll: epoll.as_fd().as_raw_fd(),
         };
+        let now_ns = clock::monotonic_ns();
         Ok(Self {
             epoll,
             batch: Some(batch),
@@ -101,7 +105,8 @@ impl Reactor {
             timerfd: None,
             timerfd_at_ms: None,
             wake,
-            now_ms: clock::monotonic_ms(),
+            now_ms: now_ns / NS_PER_MS,
+            now_ns,
         })
     }
 
@@ -128,10 +133,20 @@ impl Reactor {
         self.now_ms
     }
 
+    /// The same in nanoseconds.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
     /// Reads the clock anew, for a pass that has run long.
     pub fn refresh_now(&mut self) -> u64 {
-        self.now_ms = clock::monotonic_ms();
+        self.set_now(clock::monotonic_ns());
         self.now_ms
+    }
+
+    fn set_now(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+        self.now_ms = now_ns / NS_PER_MS;
     }
 
     /// Registers a descriptor; see [`Epoll::add`].
@@ -171,7 +186,7 @@ impl Reactor {
         self.batch = Some(batch);
         self.next = 0;
         self.fresh = true;
-        self.now_ms = clock::monotonic_ms();
+        self.refresh_now();
     }
 
     /// Blocks until something is ready, a timer is due or `at_most_ms` is over.
@@ -183,14 +198,14 @@ impl Reactor {
         let Some(batch) = self.batch.as_mut() else { return Ok(()) };
         batch.wait(timeout)?;
         self.next = 0;
-        self.now_ms = clock::monotonic_ms();
+        self.refresh_now();
         Ok(())
     }
 
     /// Collects what is ready, without blocking. Events that were not handed out yet are kept first.
     /// Returns whether there are any.
     pub fn poll(&mut self) -> io::Result<bool> {
-        self.now_ms = clock::monotonic_ms();
+        self.refresh_now();
         let Some(batch) = self.batch.as_mut() else { return Ok(false) };
         let fresh = std::mem::take(&mut self.fresh);
         if self.next >= batch.filled && !fresh {
@@ -205,7 +220,7 @@ impl Reactor {
     pub fn poll_at_intervals(&mut self, interval_ns: u64) -> io::Result<bool> {
         let now_ns = clock::monotonic_ns();
         if now_ns < self.polled_ns.saturating_add(interval_ns) && !self.fresh {
-            self.now_ms = now_ns / 1_000_000;
+            self.set_now(now_ns);
             return Ok(self.batch.as_ref().is_some_and(|batch| self.next < batch.filled));
         }
         self.polled_ns = now_ns;

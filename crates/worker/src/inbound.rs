@@ -90,7 +90,10 @@ impl Worker {
                         unread.drain(..used);
                     }
                 }
-                Err(_) if matches!(connection.state, State::Busy(_)) => self.lose_client(key),
+                Err(_) if let State::Busy(core) = connection.state => {
+                    self.cores[core].read_failed = true;
+                    self.lose_client(key);
+                }
                 Ok(Received::End) | Err(_) => self.client_ended(key),
             }
         }
@@ -284,10 +287,11 @@ impl Worker {
     }
 
     /// A request is complete, or as complete as it needs to be to start: it gets a core, or waits for one.
-    fn request_complete(&mut self, key: Key, request: Box<Request>) {
+    fn request_complete(&mut self, key: Key, mut request: Box<Request>) {
         if self.cores.has_free() && self.parked.is_empty() {
             return self.start(key, request);
         }
+        request.parked_ms = self.reactor.now_ms();
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.state = State::Parked(request);
         connection.deadline_ms = None;
@@ -323,7 +327,7 @@ impl Worker {
             connection.state = State::Busy(core);
             connection.deadline_ms = None;
         }
-        self.instance.set_busy(self.cores.busy());
+        self.tell_begun(core);
         if !self.options.request_timeouts.is_empty() {
             self.begin_deadline(core);
         }

@@ -13,6 +13,7 @@
 //! | 6. write the response | `outbound.rs`, `flusher.rs`, `connection/output.rs` |
 //! | 7. log, free the core | `outbound.rs`, `request_log.rs` |
 //! | 8. keep the connection alive, or close it | `outbound.rs`, `inbound.rs` |
+//! | what others are told of it meanwhile | `instance.rs`, `standing.rs` |
 //!
 //! # A request that must end before its time
 //!
@@ -49,12 +50,14 @@ mod flusher;
 mod in_flight;
 mod inbound;
 mod incoming;
+mod instance;
 mod options;
 mod outbound;
 mod request;
 mod request_log;
 mod schedule;
 mod slots;
+mod standing;
 mod suspension;
 mod worker;
 
@@ -70,6 +73,7 @@ pub use greenloom_sys::clock;
 pub use greenloom_sys::net::Peer;
 pub use in_flight::{Doing, InFlight};
 pub use incoming::{BodyFailure, BodyRead};
+pub use instance::{Activity, Address, Alone, Begun, Ended, Identity, Instance, Standing, WaitKind};
 pub use options::WorkerOptions;
 pub use outbound::{Failure, Written};
 pub use request::{Request, Source};
@@ -145,25 +149,4 @@ pub struct Listen {
     pub fd: OwnedFd,
     /// What is spoken there.
     pub protocol: config::Protocol,
-}
-
-/// The numbers of the whole instance, shared by its processes; implemented over the scoreboard.
-pub trait Instance: std::fmt::Debug {
-    /// A request has taken a core, or has given it back: so many are busy now.
-    fn set_busy(&self, cores: u32);
-    /// A request has ended: the instance's number of it, for the log.
-    fn count_request(&self) -> u64;
-}
-
-/// Numbers for a worker that is alone in the world.
-#[derive(Debug, Default)]
-pub struct Alone(std::cell::Cell<u64>);
-
-impl Instance for Alone {
-    fn set_busy(&self, _cores: u32) {}
-
-    fn count_request(&self) -> u64 {
-        self.0.set(self.0.get() + 1);
-        self.0.get()
-    }
 }

@@ -17,9 +17,6 @@ use crate::slots::Key;
 use crate::worker::Worker;
 use crate::{Cancel, CoreId, Request};
 
-/// The status logged for a request whose client left before it had any of the answer, as nginx has it: no failure of
-/// the server.
-const NOBODY_LISTENS: u16 = 499;
 /// Parts of a body up to this size are copied behind the head and leave with it; larger ones are sent from where they
 /// lie.
 const COPIED: usize = 16 * 1024;
@@ -73,6 +70,7 @@ impl Worker {
     /// Says which application serves the request in a core, for the log: its number and how many requests it has had.
     pub fn set_app(&mut self, core: CoreId, app: u32, requests: u64) {
         self.cores[core].app = Some((app, requests));
+        self.instance.app_called(app, requests);
     }
 
     /// Whether the response head of a core has been written.
@@ -268,7 +266,7 @@ impl Worker {
             let mut rest = *piece;
             if !connection.has_output() {
                 let Ok(sent) = net::send(connection.fd.as_fd(), rest) else {
-                    self.lose_client(key);
+                    self.write_failed(key);
                     return Ok(());
                 };
                 rest = &rest[sent..];
@@ -374,7 +372,7 @@ impl Worker {
             };
             match result {
                 Ok(n) => sent = n,
-                Err(_) => return self.lose_client(key),
+                Err(_) => return self.write_failed(key),
             }
         }
         if sent == total {
@@ -395,6 +393,15 @@ impl Worker {
         }
     }
 
+    /// Nothing can be sent to the client any more.
+    fn write_failed(&mut self, key: Key) {
+        if let Some(State::Busy(core)) = self.connections.get(key).map(|connection| &connection.state) {
+            let core = *core;
+            self.cores[core].write_failed = true;
+        }
+        self.lose_client(key);
+    }
+
     /// From now on the client has to read for the response to go on. The application may have run for long since the
     /// clock was last looked at.
     fn output_begins_to_wait(&mut self, key: Key) {
@@ -409,7 +416,7 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.writable = false;
         let Some(output) = connection.output.as_mut() else { return };
-        let Ok(drained) = output.drain(connection.fd.as_fd()) else { return self.lose_client(key) };
+        let Ok(drained) = output.drain(connection.fd.as_fd()) else { return self.write_failed(key) };
         let empty = output.is_empty();
         let low = !output.is_spooled() && output.in_memory() <= low_water;
         connection.flags.writable = drained == Drained::MayGoOn;
@@ -553,6 +560,7 @@ impl Worker {
             // The application has gone on with it by itself.
             self.schedule.remove(core);
         }
+        self.tell_ended(core);
         self.write_request_line(core);
         let after = self.end_body(core, after);
         if let Some(key) = self.cores[core].connection {
@@ -638,11 +646,7 @@ impl Worker {
                 protocol: request.protocol(),
                 body_bytes: slot.response.body_bytes,
                 elapsed_ms,
-                status: if slot.cancelled == Some(Cancel::ClientGone) && !slot.response.begun {
-                    NOBODY_LISTENS
-                } else {
-                    slot.response.status
-                },
+                status: self.logged_status(core),
                 header_count: slot.response.field_count,
                 header_bytes: slot.response.header_bytes,
                 switches: slot.switches,

@@ -7,6 +7,7 @@ use greenloom_sys::net::Peer;
 
 use crate::Body;
 use crate::incoming::Incoming;
+use crate::instance::{Address, Identity};
 
 /// What the head was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct Request {
     pub exchange: Exchange,
     /// When the first byte came, in milliseconds of the monotonic clock.
     pub began_ms: u64,
+    /// When it began to wait for a core, if it did.
+    pub(crate) parked_ms: u64,
 }
 
 impl Request {
@@ -61,6 +64,7 @@ impl Request {
             listener: 0,
             exchange: Exchange { version: Version::Http11, is_head: false, keep_alive: false, cgi: false },
             began_ms: 0,
+            parked_ms: 0,
         }
     }
 
@@ -114,6 +118,33 @@ impl Request {
             Source::Http => self.head.version.as_bytes(),
             Source::Uwsgi => self.var(b"SERVER_PROTOCOL").unwrap_or(b"HTTP/1.0"),
         }
+    }
+
+    /// Who asks, and for what: what is shown of a request while it runs.
+    pub(crate) fn identity(&self) -> Identity<'_> {
+        if self.source == Source::Http {
+            return Identity {
+                method: self.text(self.head.method),
+                uri: self.text(self.head.target),
+                host: self.text(self.head.host),
+                address: match self.peer {
+                    Peer::Ip(address, _) => Address::Ip(address),
+                    Peer::Unix => Address::None,
+                },
+            };
+        }
+        let mut identity = Identity { method: b"", uri: b"", host: b"", address: Address::None };
+        // One pass for all; of two variables with one name the last one counts.
+        for &(key, value) in &self.vars {
+            match self.text(key) {
+                b"REQUEST_METHOD" => identity.method = self.text(value),
+                b"REQUEST_URI" => identity.uri = self.text(value),
+                b"HTTP_HOST" => identity.host = self.text(value),
+                b"REMOTE_ADDR" => identity.address = Address::Text(self.text(value)),
+                _ => {}
+            }
+        }
+        identity
     }
 
     /// Number of variables a gateway makes of it and the bytes they take in a uwsgi packet, for the request log.

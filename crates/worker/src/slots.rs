@@ -87,6 +87,11 @@ impl<T> Slots<T> {
         self.slots.len() - self.free.len()
     }
 
+    /// All occupants.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| slot.value.as_ref())
+    }
+
     /// The keys of all occupants.
     pub(crate) fn keys(&self) -> Vec<Key> {
         (0u32..)

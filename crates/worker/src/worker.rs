@@ -22,6 +22,7 @@ use crate::options::WorkerOptions;
 use crate::request::Request;
 use crate::schedule::Schedule;
 use crate::slots::{Key, Slots};
+use crate::standing::Watch;
 use crate::{Action, CoreId, Instance, Leave, Listen, Wakeup};
 
 /// Kinds of epoll tokens and timer keys.
@@ -34,6 +35,7 @@ pub(crate) mod kind {
     pub(crate) const EXPIRY: u8 = 6;
     pub(crate) const WAKEUP: u8 = 7;
     pub(crate) const BODY: u8 = 8;
+    pub(crate) const CENSUS: u8 = 9;
 }
 
 /// Bytes one receive can bring. One buffer serves all connections.
@@ -68,7 +70,7 @@ pub(crate) struct Decided {
 }
 
 /// What a worker has seen since it started.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Connections accepted.
     pub accepted: u64,
@@ -84,6 +86,8 @@ pub struct Counters {
     pub refused: u64,
     /// Wake-ups that were meant for a wait that was over.
     pub stale_wakes: u64,
+    /// uwsgi signals handled.
+    pub signals: u64,
 }
 
 /// See the crate's description.
@@ -142,6 +146,7 @@ pub struct Worker {
     acted: bool,
     left: bool,
     pub(crate) counters: Counters,
+    pub(crate) watch: Watch,
 }
 
 impl Worker {
@@ -196,6 +201,7 @@ impl Worker {
             acted: false,
             left: false,
             counters: Counters::default(),
+            watch: Watch::default(),
         };
         worker.watch_listeners()?;
         Ok(worker)
@@ -257,11 +263,13 @@ impl Worker {
     /// Begins a turn: collects what is ready, without blocking.
     pub fn turn(&mut self) -> io::Result<()> {
         self.phase = Phase::Events;
-        if self.schedule.is_empty() {
-            self.reactor.poll().map(drop)
+        let polled = if self.schedule.is_empty() {
+            self.reactor.poll()
         } else {
-            self.reactor.poll_at_intervals(POLL_INTERVAL_NS).map(drop)
-        }
+            self.reactor.poll_at_intervals(POLL_INTERVAL_NS)
+        };
+        self.turn_begins();
+        polled.map(drop)
     }
 
     /// The next thing a driver has to do in this turn. `None` ends the turn.
@@ -269,11 +277,13 @@ impl Worker {
         if std::mem::take(&mut self.acted) {
             // The application has run since the clock was last looked at.
             self.reactor.refresh_now();
+            self.take_over();
         }
         loop {
             if let Some(decided) = self.pending.pop_front() {
                 if self.still_holds(decided) {
                     self.acted = true;
+                    self.hand_over(decided.action);
                     return Some(decided.action);
                 }
                 continue;
@@ -368,6 +378,7 @@ impl Worker {
         if self.draining && !self.left && self.connections.len() == 0 && self.cores.busy() == 0 {
             self.leave(Leave::Drained);
         }
+        self.turn_ends();
         if self.embedded {
             if self.has_work() {
                 self.reactor.wake_handle().notify();
@@ -400,6 +411,7 @@ impl Worker {
     /// Puts the buffer back after the wait; its events belong to the next turn.
     pub fn give_batch(&mut self, batch: Batch) {
         self.reactor.give_batch(batch);
+        self.turn_begins();
     }
 
     fn on_event(&mut self, token: u64, mask: u32) {
@@ -420,6 +432,7 @@ impl Worker {
             kind::CORE => self.on_core_timer(core_of(key)),
             kind::EXPIRY => self.on_expiry(core_of(key)),
             kind::BODY => self.on_body_timer(Key::from_token(key)),
+            kind::CENSUS => self.census_is_due(),
             _ => {}
         }
     }

@@ -91,5 +91,5 @@ pub(crate) fn requests_of_worker() -> u64 {
 
 /// Requests all workers have ended.
 pub(crate) fn requests_of_all_workers() -> u64 {
-    server::of_this_thread().map_or(0, |server| server.scoreboard.requests())
+    server::of_this_thread().map_or(0, |server| server.totals.requests())
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::c_ulong;
 use std::sync::OnceLock;
 
-use greenloom_cli::master::Scoreboard;
+use greenloom_cli::master::Totals;
 use greenloom_worker::config::Settings;
 use greenloom_worker::{CoreId, Worker};
 use pyo3::exceptions::PyRuntimeError;
@@ -33,7 +33,7 @@ pub(crate) struct Server {
     pub(crate) cores: Vec<Slot>,
     /// The core that was given control last. Engines whose coroutines the application can switch itself look closer.
     pub(crate) current: Cell<Option<CoreId>>,
-    pub(crate) scoreboard: Scoreboard,
+    pub(crate) totals: Totals,
     /// `uwsgi.after_req_hook`, as the application had set it when the worker started.
     pub(crate) after_request: Option<Py<PyAny>>,
     /// Requests this worker has ended.
@@ -87,7 +87,7 @@ pub(crate) fn start(
     engine: Box<dyn SuspendEngine>,
     apps: Vec<App>,
     ports: &[String],
-    scoreboard: Scoreboard,
+    totals: Totals,
 ) -> PyResult<&'static Server> {
     let server = Server {
         thread: this_thread(),
@@ -98,7 +98,7 @@ pub(crate) fn start(
         environ: EnvironBuilder::new(py, settings, ports)?,
         cores: (0..settings.cores.max(1)).map(|_| Slot::default()).collect(),
         current: Cell::new(None),
-        scoreboard,
+        totals,
         after_request: api::hook(py, "after_req_hook"),
         requests: Cell::new(0),
     };

@@ -494,6 +494,7 @@ fn log_unless_end(py: Python<'_>, server: &Server, core: CoreId, error: PyErr, c
         worker.cancelled(core).is_some() || !worker.client_is_there(core)
     };
     if !(over && cancelled::is_end(py, &error)) {
+        server.worker.borrow_mut().count_exception(core);
         log_exception(py, error, context);
     }
 }

@@ -108,6 +108,12 @@ pub(crate) struct Core {
     pub(crate) app: Option<(u32, u64)>,
     /// Its request line is written even when they are off.
     pub(crate) log_always: bool,
+    /// When its request took it, nanoseconds of the monotonic clock.
+    pub(crate) taken_ns: u64,
+    /// Sending to its client has failed.
+    pub(crate) write_failed: bool,
+    /// Receiving its request's body has failed.
+    pub(crate) read_failed: bool,
 }
 
 /// All cores of a worker.
@@ -146,6 +152,9 @@ impl Table {
                 slice_ns: None,
                 app: None,
                 log_always: false,
+                taken_ns: 0,
+                write_failed: false,
+                read_failed: false,
             })
             .collect();
         Self { cores: table, free: (0..cores).map(CoreId).collect() }
@@ -179,6 +188,8 @@ impl Table {
         core.first_slice = true;
         core.slice_ns = None;
         core.log_always = false;
+        core.write_failed = false;
+        core.read_failed = false;
         Some(id)
     }
 

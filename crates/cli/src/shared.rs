@@ -1,0 +1,163 @@
+//! The worker's numbers over the scoreboard: what the worker says, in the words of the process tree.
+//!
+//! Here because this crate knows both: a worker has never heard of a process tree, nor the tree of requests.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+
+use greenloom_master::scoreboard::{self, CoreState, LoopState, RemoteAddress, Seat, SeatState, Sum};
+use greenloom_master::{Scoreboard, Totals, WorkerContext};
+use greenloom_worker::{Activity, Address, Begun, CoreId, Counters, Ended, Instance, Standing, WaitKind};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shared {
+    scoreboard: Scoreboard,
+    seat: u32,
+    totals: Totals,
+    /// What was last said: most turns change few of the counters.
+    counters: Cell<Counters>,
+}
+
+impl Shared {
+    /// The numbers of the worker that `context` is for.
+    pub fn new(context: &WorkerContext) -> Self {
+        Self {
+            scoreboard: context.scoreboard.clone(),
+            seat: context.seat,
+            totals: context.totals.clone(),
+            counters: Cell::default(),
+        }
+    }
+
+    /// Says which application has that number, where it is mounted and how many seconds it took to load.
+    pub fn name_app(&self, app: usize, mount: &str, loading_s: u64) {
+        if let Ok(app) = u32::try_from(app) {
+            self.with_seat(|seat| seat.set_app(app, mount.as_bytes(), loading_s));
+        }
+    }
+
+    fn with_seat(&self, then: impl FnOnce(Seat<'_>)) {
+        if let Some(seat) = self.scoreboard.seat(self.seat) {
+            then(seat);
+        }
+    }
+}
+
+impl Instance for Shared {
+    fn set_busy(&self, cores: u32) {
+        self.with_seat(|seat| seat.busy_cores().store(u64::from(cores), Ordering::Relaxed));
+    }
+
+    fn count_request(&self) -> u64 {
+        self.totals.next_request()
+    }
+
+    fn stamp(&self, now_ms: u64, activity: Activity) {
+        let state = match activity {
+            Activity::Waits => LoopState::Waiting,
+            Activity::Works => LoopState::Working,
+            Activity::Runs(core) => LoopState::Running(core.0),
+        };
+        self.with_seat(|seat| seat.stamp(now_ms, state));
+    }
+
+    fn began(&self, core: CoreId, begun: &Begun<'_>) {
+        self.with_seat(|seat| {
+            let Some(record) = seat.core(core.0) else { return };
+            seat.note_core(core.0);
+            let identity = &begun.identity;
+            record.begin(&scoreboard::Begun {
+                unix_us: begun.unix_us,
+                now_ms: begun.now_ms,
+                method: identity.method,
+                uri: identity.uri,
+                host: identity.host,
+                address: match identity.address {
+                    Address::None => RemoteAddress::None,
+                    Address::Ip(address) => RemoteAddress::Ip(address),
+                    Address::Text(text) => RemoteAddress::Text(text),
+                },
+            });
+        });
+    }
+
+    fn suspended(&self, core: CoreId, wait: WaitKind, switches: u64) {
+        let state = match wait {
+            WaitKind::Turn => CoreState::Queued,
+            WaitKind::Events => CoreState::Waiting,
+            WaitKind::Drain => CoreState::Draining,
+            WaitKind::Body => CoreState::Reading,
+        };
+        self.with_seat(|seat| {
+            if let Some(record) = seat.core(core.0) {
+                record.set_state(state, switches);
+            }
+        });
+    }
+
+    fn ended(&self, core: CoreId, ended: &Ended) {
+        self.with_seat(|seat| {
+            seat.ended(ended.status, ended.sent_bytes, ended.us, ended.switches);
+            let (write, read) = (u64::from(ended.write_failed), u64::from(ended.read_failed));
+            if write | read != 0 {
+                seat.add(Sum::WriteErrors, write);
+                seat.add(Sum::ReadErrors, read);
+            }
+            if let Some(record) = seat.core(core.0) {
+                record.ended(write, read);
+            }
+        });
+    }
+
+    fn app_called(&self, app: u32, requests: u64) {
+        self.with_seat(|seat| seat.set_app_requests(app, requests));
+    }
+
+    fn exception(&self, app: Option<u32>) {
+        self.with_seat(|seat| seat.count_exception(app));
+    }
+
+    fn stands(&self, standing: &Standing) {
+        self.with_seat(|seat| {
+            seat.set_state(&SeatState {
+                busy_cores: u64::from(standing.busy_cores),
+                connections: u64::from(standing.connections),
+                idle: u64::from(standing.idle),
+                reading: u64::from(standing.reading),
+                busy: u64::from(standing.busy),
+                draining: u64::from(standing.draining),
+                parked: u64::from(standing.parked),
+                oldest_parked_ms: standing.oldest_parked_ms,
+                lag_us: standing.lag_us,
+                lag_at_ms: standing.now_ms,
+                average_us: 0,
+                accepting: u64::from(standing.accepting),
+            });
+            if self.counters.replace(standing.counters) != standing.counters {
+                let Counters {
+                    accepted,
+                    queue_full,
+                    clients_gone,
+                    deadlines,
+                    abandoned,
+                    refused,
+                    stale_wakes,
+                    signals,
+                } = standing.counters;
+                for (sum, value) in [
+                    (Sum::Accepted, accepted),
+                    (Sum::QueueFull, queue_full),
+                    (Sum::ClientsGone, clients_gone),
+                    (Sum::Deadlines, deadlines),
+                    (Sum::Abandoned, abandoned),
+                    (Sum::Refused, refused),
+                    (Sum::StaleWakes, stale_wakes),
+                    (Sum::Signals, signals),
+                ] {
+                    seat.set(sum, value);
+                }
+            }
+        });
+    }
+}
