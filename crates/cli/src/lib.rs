@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 
 use greenloom_config::{ConfigError, RealWorld, Settings};
-use greenloom_master::{Application, Inheritance, MasterError, banner, log, open_files};
+use greenloom_master::{Adoption, Application, Inheritance, MasterError, banner, log, open_files};
 
 pub use greenloom_master as master;
 pub use greenloom_master::Launch;
@@ -36,6 +36,10 @@ pub fn main(
         Ok(inheritance) => inheritance,
         Err(error) => return refuse(&error),
     };
+    let adoption = match Adoption::check().and_then(|()| Adoption::take()) {
+        Ok(adoption) => adoption,
+        Err(error) => return refuse(&error),
+    };
     let loaded = match greenloom_config::load(args, &RealWorld) {
         Ok(loaded) => loaded,
         Err(error) => return refuse_configuration(&error),
@@ -47,7 +51,7 @@ pub fn main(
     if let Some(inheritance) = inheritance {
         return greenloom_master::run_generation(inheritance, &settings, &mut *app(&settings));
     }
-    match start(&settings, &loaded.notices, args, launch, app) {
+    match start(&settings, &loaded.notices, args, launch, adoption, app) {
         Ok(code) => code,
         Err(error) => refuse(&error),
     }
@@ -58,11 +62,13 @@ fn start(
     notices: &[String],
     args: &[OsString],
     launch: &Launch,
+    adoption: Option<Adoption>,
     app: &mut dyn FnMut(&Settings) -> Box<dyn Application>,
 ) -> Result<i32, MasterError> {
     let directory = std::env::current_dir()
         .map_err(|reason| MasterError::System { what: "find the current directory", reason })?;
-    if let Some(path) = &settings.log.logto {
+    // A program that replaced another one has its output already.
+    if let Some(path) = settings.log.logto.as_ref().filter(|_| adoption.is_none()) {
         // The last words on the terminal: whoever waits there for a start that fails must know where to look. (To
         // keep the terminal open for the failure itself would hold up whoever waits for its end.)
         log::line(format_args!("greenloom: all further lines go to {}", path.display()));
@@ -74,7 +80,11 @@ fn start(
         log::line(format_args!("{notice}"));
     }
     if settings.master {
-        greenloom_master::run_master(settings, launch, args, &directory)
+        let reread = || match greenloom_config::load(args, &RealWorld) {
+            Ok(loaded) => Ok(loaded.settings),
+            Err(error) => Err(error.to_string()),
+        };
+        greenloom_master::run_master(settings, launch, args, &directory, &reread, adoption)
     } else {
         greenloom_master::run_single(settings, &mut *app(settings))
     }

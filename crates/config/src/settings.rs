@@ -121,6 +121,11 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// The protocol of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Http, Self::Uwsgi].into_iter().find(|protocol| protocol.name() == name)
+    }
+
     /// The name used in options and messages.
     pub fn name(self) -> &'static str {
         match self {

@@ -51,7 +51,9 @@ fn run(arguments: &[OsString]) -> Result<i32, MasterError> {
     let system = |what| move |reason| MasterError::System { what, reason };
     let program = std::env::current_exe().map_err(system("find the program"))?.into_os_string();
     let directory = std::env::current_dir().map_err(system("find the directory"))?;
-    greenloom_master::run_master(&settings, &Launch { program, args: Vec::new() }, arguments, &directory)
+    let reread = || Ok(settings.clone());
+    let launch = Launch { program, args: Vec::new() };
+    greenloom_master::run_master(&settings, &launch, arguments, &directory, &reread, None)
 }
 
 #[derive(Default)]

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use greenloom_config::Protocol;
+use greenloom_proto::control::Registration;
 use greenloom_sys::process::Fork;
 
 use crate::scoreboard::{Scoreboard, Totals};
@@ -14,6 +15,11 @@ pub trait Application {
     /// Loads the applications: once in the generation, or in each worker with `lazy-apps`. Prints its own log lines
     /// (tracebacks included).
     fn load(&mut self) -> Result<(), LoadError>;
+
+    /// What the application has registered with the signal framework while it was loaded.
+    fn registrations(&mut self) -> Vec<Registration> {
+        Vec::new()
+    }
 
     /// `fork(2)` with the language's own hooks before and after. The process has one thread of the server's.
     fn fork(&mut self) -> io::Result<Fork>;

@@ -33,26 +33,31 @@ pub fn run_generation(inheritance: Inheritance, settings: &Settings, app: &mut d
     forget_signals();
     let mut nursery = Nursery { children: Vec::new() };
     let Inheritance { generation, channel, scoreboard, totals, handover, mut listeners } = inheritance;
-    if report(&channel, Report::Loaded, &[]).is_err() {
+    for registration in app.registrations() {
+        // A master that is gone shows in the next one.
+        let _ = report(&channel, &Report::Registered(registration), &[]);
+    }
+    if report(&channel, &Report::Loaded, &[]).is_err() {
         return 0;
     }
-    let (id, master) = loop {
-        let (id, master) = match nursery.next_order(&channel) {
-            Some((Order::Fork { id }, Some(master))) => (id, master),
+    let (id, seat, master) = loop {
+        let (id, seat, master) = match nursery.next_order(&channel) {
+            Some((Order::Fork { id, seat }, Some(master))) => (id, seat, master),
             Some((Order::StopListening, _)) => {
                 listeners.clear();
                 continue;
             }
+            Some((Order::ReopenLog, _)) => continue,
             // A worker without its end of a control socket could not be stopped.
             Some((Order::Fork { .. }, None)) => continue,
             None => return 0,
         };
         match app.fork() {
-            Ok(Fork::Child) => break (id, master),
+            Ok(Fork::Child) => break (id, seat, master),
             Ok(Fork::Parent(pid)) => nursery.adopt(id, pid, &channel),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(0);
-                let _ = report(&channel, Report::ForkFailed { id, errno }, &[]);
+                let _ = report(&channel, &Report::ForkFailed { id, errno }, &[]);
             }
         }
     };
@@ -60,8 +65,7 @@ pub fn run_generation(inheritance: Inheritance, settings: &Settings, app: &mut d
     drop(channel);
     drop(nursery);
     worker_process::run(
-        // One process for each worker: a seat for each.
-        Part { id, seat: id - 1, generation, listeners, scoreboard, totals, handover: Some(handover) },
+        Part { id, seat, generation, listeners, scoreboard, totals, handover: Some(handover) },
         master,
         settings,
         app,
@@ -91,7 +95,7 @@ impl Nursery {
             if !process::wait_readable(&fds, patience).ok()?[0] {
                 continue;
             }
-            let mut bytes = [0; messages::LENGTH];
+            let mut bytes = [0; messages::LONGEST];
             let (length, mut rights) = match fdpass::recv(channel.as_fd(), &mut bytes) {
                 Ok((0, _)) => return None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -108,7 +112,7 @@ impl Nursery {
         let pidfd = process::pidfd(pid).ok();
         let rights: Vec<BorrowedFd<'_>> = pidfd.iter().map(|fd| fd.as_fd()).collect();
         // A master that is gone shows as the end of the socket.
-        let _ = report(channel, Report::Forked { id, pid }, &rights);
+        let _ = report(channel, &Report::Forked { id, pid }, &rights);
         self.children.push(Child { id, pid, pidfd });
     }
 
@@ -117,14 +121,14 @@ impl Nursery {
         self.children.retain(|child| match process::reap(child.pid) {
             None => true,
             Some(ending) => {
-                let _ = report(channel, Report::Died { id: child.id, pid: child.pid, ending }, &[]);
+                let _ = report(channel, &Report::Died { id: child.id, pid: child.pid, ending }, &[]);
                 false
             }
         });
     }
 }
 
-fn report(channel: &OwnedFd, report: Report, rights: &[BorrowedFd<'_>]) -> io::Result<()> {
+fn report(channel: &OwnedFd, report: &Report, rights: &[BorrowedFd<'_>]) -> io::Result<()> {
     fdpass::send(channel.as_fd(), &report.encode(), rights).map(drop)
 }
 

@@ -1,15 +1,21 @@
 //! The master's picture of one generation and its workers, and the talk with both. Decisions are in `tree.rs`.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 
+use greenloom_config::Settings;
 use greenloom_proto::control::{Frames, FromWorker, ToWorker};
+use greenloom_sys::process::Pid;
 use greenloom_sys::{fdpass, process};
 
-use crate::lifecycle::{Command, Event, Life, Lifecycle, Process};
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::{Command, Event, Farewell, Life, Lifecycle, Process};
 use crate::messages::{self, Order, Report};
 use crate::relay::{retry, tell};
+use crate::scoreboard::Scoreboard;
 
 /// How far a generation has come. Says nothing about its process: workers outlive it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,26 +28,63 @@ pub(crate) enum Stage {
     Serving,
 }
 
+/// What a generation was started for: it decides what a failure means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// The instance starts: without it there is nothing.
+    Start,
+    /// Somebody asked for a reload: the one that serves goes on if this one fails.
+    Reload,
+    /// The process of the one that serves has died: nobody can fork its workers again, so this is tried for ever.
+    Loss,
+}
+
 /// One generation: a process that forks workers, and those workers.
 #[derive(Debug)]
 pub(crate) struct Generation {
     pub(crate) number: u32,
     pub(crate) stage: Stage,
+    /// As its configuration was when it started.
+    pub(crate) settings: Rc<Settings>,
+    /// The numbers of its workers, by seat.
+    pub(crate) scoreboard: Scoreboard,
     /// `None`: it is dead.
     pub(crate) process: Option<Process>,
     /// `None`: told to leave, or dead.
-    channel: Option<OwnedFd>,
+    pub(crate) channel: Option<OwnedFd>,
     /// When a process that was told to leave is killed.
     pub(crate) kill_at_ms: Option<u64>,
     /// Empty until the application is loaded.
     pub(crate) workers: Vec<Worker>,
 }
 
+/// A worker, as the master's next program finds it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedWorker {
+    id: u32,
+    seat: u32,
+    spawned: u32,
+    retires: bool,
+    recycle: Option<String>,
+    pid: i32,
+    since_ms: u64,
+    /// When it is told to leave at once, if it was told to leave.
+    quit_at_ms: Option<u64>,
+    control: Option<RawFd>,
+    pidfd: Option<RawFd>,
+}
+
 /// One worker.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) id: u32,
+    /// Its place on the scoreboard, from 0. Two workers of one number overlap while the older is recycled.
+    pub(crate) seat: u32,
     pub(crate) lifecycle: Lifecycle,
+    /// It serves until the one that takes its place accepts.
+    pub(crate) retires: bool,
+    /// Why it is to be recycled as soon as that is possible.
+    pub(crate) recycle: Option<String>,
     /// Processes so far.
     pub(crate) spawned: u32,
     control: Option<OwnedFd>,
@@ -51,15 +94,75 @@ pub(crate) struct Worker {
 }
 
 impl Generation {
-    pub(crate) fn new(number: u32, process: Process, channel: OwnedFd) -> Self {
-        let (process, channel) = (Some(process), Some(channel));
-        Self { number, stage: Stage::Loading, process, channel, kill_at_ms: None, workers: Vec::new() }
+    /// One that was just started, and loads the application.
+    pub(crate) fn new(
+        number: u32,
+        settings: Rc<Settings>,
+        scoreboard: Scoreboard,
+        process: Process,
+        channel: OwnedFd,
+    ) -> Self {
+        Self {
+            number,
+            stage: Stage::Loading,
+            settings,
+            scoreboard,
+            process: Some(process),
+            channel: Some(channel),
+            kill_at_ms: None,
+            workers: Vec::new(),
+        }
     }
 
-    /// The application is loaded: `count` workers may be forked.
-    pub(crate) fn loaded(&mut self, count: u32) {
+    /// The application is loaded: workers may be forked.
+    pub(crate) fn loaded(&mut self) {
         self.stage = Stage::Starting;
-        self.workers = (1..=count).map(Worker::new).collect();
+        self.workers = (1..=self.settings.processes).map(|id| Worker::new(id, id - 1)).collect();
+    }
+
+    /// A further worker, to be forked as soon as possible. `None`: every seat of the scoreboard is taken, which passes
+    /// when those that leave have left.
+    pub(crate) fn add_worker(&mut self, id: u32) -> Option<&mut Worker> {
+        let free = |seat: &u32| self.workers.iter().all(|worker| worker.seat != *seat);
+        let seat = (0..self.scoreboard.seats()).find(free)?;
+        self.workers.push(Worker::new(id, seat));
+        self.workers.last_mut()
+    }
+
+    /// Forgets workers that have no process any more and whose place somebody else has.
+    pub(crate) fn forget_the_gone(&mut self) {
+        self.workers.retain(|worker| !(worker.retires && worker.lifecycle.life() == Life::Gone));
+    }
+
+    /// The worker `id` that the process was asked to fork.
+    pub(crate) fn being_forked(&self, id: u32) -> Option<usize> {
+        self.workers
+            .iter()
+            .position(|worker| worker.id == id && matches!(worker.lifecycle.life(), Life::Forking { .. }))
+    }
+
+    /// The worker whose process that is.
+    pub(crate) fn with_pid(&self, pid: Pid) -> Option<usize> {
+        self.workers
+            .iter()
+            .position(|worker| worker.lifecycle.process().is_some_and(|process| process.pid == pid))
+    }
+
+    /// When a worker has lived long enough (`--max-worker-lifetime`).
+    pub(crate) fn lifetime_at_ms(&self, index: usize) -> Option<u64> {
+        let recycling = &self.settings.recycling;
+        let worker = self.workers.get(index)?;
+        let since_ms = worker.lifecycle.process()?.since_ms;
+        let more_ms = recycling.max_lifetime_delta_ms.saturating_mul(u64::from(worker.id - 1));
+        let lifetime_ms = recycling.max_lifetime_ms.saturating_add(more_ms).max(recycling.min_lifetime_ms);
+        (recycling.max_lifetime_ms > 0).then(|| since_ms.saturating_add(lifetime_ms))
+    }
+
+    /// Has all workers leave at once.
+    pub(crate) fn leave_now(&mut self, now_ms: u64) {
+        for index in 0..self.workers.len() {
+            self.feed(index, Event::LeaveNow, now_ms);
+        }
     }
 
     /// Whether no worker has a process or will have one.
@@ -70,7 +173,7 @@ impl Generation {
     /// Whether every worker accepts connections.
     pub(crate) fn is_ready(&self) -> bool {
         self.stage != Stage::Loading
-            && self.workers.iter().all(|worker| matches!(worker.lifecycle.life(), Life::Accepting { .. }))
+            && self.workers.iter().filter(|worker| !worker.retires).all(Worker::accepts)
     }
 
     pub(crate) fn channel(&self) -> Option<&OwnedFd> {
@@ -85,8 +188,13 @@ impl Generation {
 
     /// Lets the process close its copies of the listeners. A failure means that it is dying, which closes them, too.
     pub(crate) fn stop_listening(&self) {
+        self.order(Order::StopListening);
+    }
+
+    /// Sends an order to the process. A failure means that it is dying.
+    pub(crate) fn order(&self, order: Order) {
         if let Some(channel) = &self.channel {
-            let _ = fdpass::send(channel.as_fd(), &Order::StopListening.encode(), &[]);
+            let _ = fdpass::send(channel.as_fd(), &order.encode(), &[]);
         }
     }
 
@@ -108,7 +216,7 @@ impl Generation {
     pub(crate) fn next_report(&mut self) -> Option<(Report, Vec<OwnedFd>)> {
         loop {
             let channel = self.channel.as_ref()?;
-            let mut bytes = [0; messages::LENGTH];
+            let mut bytes = [0; messages::LONGEST];
             match fdpass::recv(channel.as_fd(), &mut bytes) {
                 Ok((length @ 1.., rights)) => {
                     if let Some(report) = Report::decode(&bytes[..length]) {
@@ -134,14 +242,89 @@ impl Generation {
 }
 
 impl Worker {
-    fn new(id: u32) -> Self {
+    fn new(id: u32, seat: u32) -> Self {
         Self {
             id,
+            seat,
             lifecycle: Lifecycle::new(),
+            retires: false,
+            recycle: None,
             spawned: 0,
             control: None,
             frames: Frames::default(),
             pidfd: None,
+        }
+    }
+
+    /// What has to be known to go on with it. `None`: it has no process, and will get another one.
+    pub(crate) fn saved(&self) -> Option<SavedWorker> {
+        let process = self.lifecycle.process()?;
+        Some(SavedWorker {
+            id: self.id,
+            seat: self.seat,
+            spawned: self.spawned,
+            retires: self.retires,
+            recycle: self.recycle.clone(),
+            pid: process.pid.get(),
+            since_ms: process.since_ms,
+            quit_at_ms: if self.accepts() { None } else { self.lifecycle.deadline_ms().or(Some(0)) },
+            control: self.control.as_ref().map(AsRawFd::as_raw_fd),
+            pidfd: self.pidfd.as_ref().map(AsRawFd::as_raw_fd),
+        })
+    }
+
+    /// The descriptors that [`Self::saved`] names.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.control.iter().chain(&self.pidfd).map(|fd| fd.as_fd())
+    }
+
+    /// The worker that [`Self::saved`] described; `claim` takes possession of a descriptor.
+    pub(crate) fn adopt<E>(
+        saved: SavedWorker,
+        claim: impl Fn(RawFd) -> Result<OwnedFd, E>,
+    ) -> Result<Option<Self>, E> {
+        let control = saved.control.map(&claim).transpose()?;
+        let pidfd = saved.pidfd.map(&claim).transpose()?;
+        let Some(pid) = Pid::new(saved.pid) else { return Ok(None) };
+        let process = Process { pid, since_ms: saved.since_ms };
+        let mut lifecycle = Lifecycle::adopted(process, saved.quit_at_ms);
+        if saved.retires {
+            lifecycle.on(Event::Retire, saved.since_ms);
+        }
+        let Self { frames, .. } = Self::new(saved.id, saved.seat);
+        Ok(Some(Self {
+            id: saved.id,
+            seat: saved.seat,
+            lifecycle,
+            retires: saved.retires,
+            recycle: saved.recycle,
+            spawned: saved.spawned,
+            control,
+            frames,
+            pidfd,
+        }))
+    }
+
+    /// Whether it takes connections.
+    pub(crate) fn accepts(&self) -> bool {
+        matches!(self.lifecycle.life(), Life::Accepting { .. })
+    }
+
+    /// Tells it something. One that is dying hears nothing.
+    pub(crate) fn tell(&self, order: &ToWorker) {
+        let _ = self.control.as_ref().map(|control| tell(control.as_fd(), order));
+    }
+
+    /// Kills its process.
+    pub(crate) fn kill(&self) {
+        let _ = self.perform_kill();
+    }
+
+    fn perform_kill(&self) -> io::Result<()> {
+        match (&self.pidfd, self.lifecycle.process()) {
+            (Some(pidfd), _) => process::kill_by_pidfd(pidfd.as_fd()),
+            (None, Some(process)) => process::kill(process.pid),
+            (None, None) => Ok(()),
         }
     }
 
@@ -194,18 +377,20 @@ impl Worker {
                 let channel = channel.ok_or_else(gone)?;
                 let (ours, theirs) = UnixStream::pair()?;
                 ours.set_nonblocking(true)?;
-                let order = Order::Fork { id: self.id }.encode();
+                let order = Order::Fork { id: self.id, seat: self.seat }.encode();
                 fdpass::send(channel.as_fd(), &order, &[theirs.as_fd()])?;
                 self.control = Some(ours.into());
                 Ok(())
             }
-            Command::Drain => tell(self.control.as_ref().ok_or_else(gone)?.as_fd(), &ToWorker::Drain),
+            Command::Drain(farewell) => {
+                let order = match farewell {
+                    Farewell::Stop => ToWorker::Drain,
+                    Farewell::HandOver => ToWorker::HandOver,
+                };
+                tell(self.control.as_ref().ok_or_else(gone)?.as_fd(), &order)
+            }
             Command::Quit => tell(self.control.as_ref().ok_or_else(gone)?.as_fd(), &ToWorker::Quit),
-            Command::Kill => match (&self.pidfd, self.lifecycle.process()) {
-                (Some(pidfd), _) => process::kill_by_pidfd(pidfd.as_fd()),
-                (None, Some(process)) => process::kill(process.pid),
-                (None, None) => Ok(()),
-            },
+            Command::Kill => self.perform_kill(),
         }
     }
 }
@@ -213,18 +398,38 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use greenloom_sys::process::Pid;
+
+    fn generation(channel: OwnedFd) -> Generation {
+        let process = Process { pid: Pid::current(), since_ms: 0 };
+        let board = Scoreboard::create(4, 1).unwrap();
+        Generation::new(1, Rc::new(Settings::default()), board, process, channel)
+    }
+
+    #[test]
+    fn a_worker_that_takes_anothers_place_has_a_seat_of_its_own() {
+        let (ours, _theirs) = process::message_pair().unwrap();
+        let mut generation = generation(ours);
+        generation.loaded();
+        let added = generation.add_worker(1).unwrap();
+        assert_eq!((added.id, added.seat), (1, 1));
+        generation.workers[0].retires = true;
+        generation.feed(0, Event::Retire, 0);
+        generation.forget_the_gone();
+        assert_eq!(generation.workers.len(), 1);
+        assert_eq!(generation.add_worker(1).unwrap().seat, 0, "a seat is used again");
+        assert!(generation.add_worker(2).is_some() && generation.add_worker(3).is_some());
+        assert!(generation.add_worker(4).is_none());
+    }
 
     #[test]
     fn a_worker_that_is_faster_than_the_report_of_its_fork_is_heard_afterwards() {
         let (ours, theirs) = process::message_pair().unwrap();
-        let process = Process { pid: Pid::current(), since_ms: 0 };
-        let mut generation = Generation::new(1, process, ours);
-        generation.loaded(1);
+        let mut generation = generation(ours);
+        generation.loaded();
         assert_eq!(generation.feed(0, Event::Tick, 0), Some(Command::Fork));
-        let mut bytes = [0; messages::LENGTH];
-        let (_, mut rights) = fdpass::recv(theirs.as_fd(), &mut bytes).unwrap();
-        assert_eq!(Order::decode(&bytes), Some(Order::Fork { id: 1 }));
+        let mut bytes = [0; messages::LONGEST];
+        let (length, mut rights) = fdpass::recv(theirs.as_fd(), &mut bytes).unwrap();
+        assert_eq!(Order::decode(&bytes[..length]), Some(Order::Fork { id: 1, seat: 0 }));
         let control = rights.pop().unwrap();
         process::send(control.as_fd(), &FromWorker::Ready.encode()).unwrap();
         assert!(generation.workers[0].control().is_none());
@@ -238,9 +443,8 @@ mod tests {
     #[test]
     fn a_fork_order_to_a_generation_that_is_gone_is_a_fork_that_failed() {
         let (ours, theirs) = process::message_pair().unwrap();
-        let process = Process { pid: Pid::current(), since_ms: 0 };
-        let mut generation = Generation::new(1, process, ours);
-        generation.loaded(1);
+        let mut generation = generation(ours);
+        generation.loaded();
         drop(theirs);
         generation.feed(0, Event::Tick, 0);
         assert!(matches!(generation.workers[0].lifecycle.life(), Life::Waiting { .. }));

@@ -79,7 +79,7 @@ pub(crate) fn value(
     scoreboard: &Scoreboard,
     totals: &Totals,
     handover: &Handover,
-    listeners: &[BoundListener],
+    listeners: &[&BoundListener],
 ) -> String {
     let listeners: Vec<(RawFd, Protocol)> =
         listeners.iter().map(|listener| (listener.fd.as_raw_fd(), listener.protocol)).collect();
@@ -144,8 +144,7 @@ impl Parsed {
 
 fn parse_listener(text: &str) -> Option<(RawFd, Protocol)> {
     let (fd, name) = text.split_once('=')?;
-    let protocol = [Protocol::Http, Protocol::Uwsgi].into_iter().find(|protocol| protocol.name() == name)?;
-    Some((fd.parse().ok()?, protocol))
+    Some((fd.parse().ok()?, Protocol::from_name(name)?))
 }
 
 #[cfg(test)]

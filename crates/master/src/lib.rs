@@ -1,7 +1,7 @@
 //! The process tree: who exists, who started whom, and what happens when one of them dies.
 //!
 //! ```text
-//! master ------ owns listeners, pid file, lives; runs no application code        tree.rs, generations.rs
+//! master ------ owns listeners, pid file, lives; runs no application code        tree.rs, master.rs, generations.rs
 //!   |  exec of the same command, `PR_SET_PDEATHSIG`, socket for orders and reports (messages.rs)
 //! generation -- loads the application, forks workers from it                      generation.rs
 //!   |  Application::fork
@@ -17,6 +17,8 @@
 
 mod application;
 pub mod banner;
+mod commands;
+mod deaths;
 mod error;
 mod generation;
 mod generations;
@@ -24,12 +26,17 @@ mod inheritance;
 mod lifecycle;
 mod listeners;
 pub mod log;
+mod master;
 mod messages;
 pub mod open_files;
 mod pidfile;
 mod relay;
+mod reload;
 pub mod scoreboard;
+mod stopping;
 mod tree;
+mod upgrade;
+mod upkeep;
 mod worker_process;
 
 pub use application::{Application, BoundListener, CANNOT_SERVE, Handover, LoadError, WorkerContext};
@@ -38,6 +45,8 @@ pub use generation::run_generation;
 pub use greenloom_proto::control;
 pub use greenloom_sys::process::{Fork, Pid, fork, fork_single_threaded};
 pub use inheritance::{INHERITANCE_VARIABLE, Inheritance};
+pub use master::Reread;
 pub use scoreboard::{Scoreboard, Totals};
 pub use tree::{Launch, run_master};
+pub use upgrade::Adoption;
 pub use worker_process::run_single;

@@ -8,8 +8,11 @@
 //!    ^                 |                    |                   |
 //!    +--- ForkFailed --+    <---- Died -----+-------------------+
 //!                           Leave: Draining --(mercy over)--> Quitting --(grace over)--> Killed
-//!                           Died after Leave, or without a generation to fork again: Gone
+//!                           Died after Leave or Retire, or without a generation to fork again: Gone
 //! ```
+//!
+//! A worker that is recycled is two of these for a while: the old one retires (it serves on, but its process is its
+//! last), a new one starts, and when that accepts the old one is told to leave.
 
 use greenloom_sys::process::Pid;
 
@@ -53,11 +56,20 @@ pub(crate) struct Process {
     pub(crate) since_ms: u64,
 }
 
+/// How a worker leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// The instance stops: connections end with it.
+    Stop,
+    /// Others serve on: connections move to them.
+    HandOver,
+}
+
 /// What becomes of a worker that was asked for and is not yet forked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Serve,
-    Drain { quit_at_ms: u64 },
+    Drain { quit_at_ms: u64, farewell: Farewell },
     Quit,
 }
 
@@ -73,7 +85,7 @@ pub(crate) enum Life {
     /// Accepts connections. No timer.
     Accepting { process: Process },
     /// Told to finish its requests; told to leave at once at that time.
-    Draining { process: Process, quit_at_ms: u64 },
+    Draining { process: Process, quit_at_ms: u64, farewell: Farewell },
     /// Told to leave at once; killed at that time.
     Quitting { process: Process, kill_at_ms: u64 },
     /// Killed; its end is about to be reported. No timer.
@@ -96,7 +108,9 @@ pub(crate) enum Event {
     /// Its process ended.
     Died,
     /// It shall finish its requests within `mercy_ms` and leave for good.
-    Leave { mercy_ms: u64 },
+    Leave { mercy_ms: u64, farewell: Farewell },
+    /// Another worker is about to take its place: it serves on, but is not replaced when it ends.
+    Retire,
     /// It shall leave for good at once.
     LeaveNow,
     /// Its generation died: nobody can fork it again.
@@ -109,7 +123,7 @@ pub(crate) enum Command {
     /// Ask the generation for a process.
     Fork,
     /// Tell the worker to finish its requests and leave.
-    Drain,
+    Drain(Farewell),
     /// Tell the worker to leave at once.
     Quit,
     /// Kill the process.
@@ -136,6 +150,17 @@ impl Lifecycle {
     /// A worker to be forked as soon as possible.
     pub(crate) fn new() -> Self {
         Self { life: Life::Waiting { fork_at_ms: 0 }, backoff: Backoff::default(), last: Last::No }
+    }
+
+    /// One whose process was there before the master's program; told to leave if there is a time for its end.
+    pub(crate) fn adopted(process: Process, quit_at_ms: Option<u64>) -> Self {
+        let (life, last) = match quit_at_ms {
+            None => (Life::Accepting { process }, Last::No),
+            Some(quit_at_ms) => {
+                (Life::Draining { process, quit_at_ms, farewell: Farewell::HandOver }, Last::Yes)
+            }
+        };
+        Self { life, backoff: Backoff::default(), last }
     }
 
     pub(crate) fn life(&self) -> Life {
@@ -170,34 +195,53 @@ impl Lifecycle {
 
     /// Moves on. An event that means nothing in the present state is ignored: messages cross on their way.
     pub(crate) fn on(&mut self, event: Event, now_ms: u64) -> Option<Command> {
-        if matches!(event, Event::Leave { .. } | Event::LeaveNow | Event::GenerationLost) {
+        if matches!(event, Event::Leave { .. } | Event::LeaveNow | Event::Retire | Event::GenerationLost) {
             self.last = Last::Yes;
         }
         let (life, command) = match (self.life, event) {
             (Life::Waiting { fork_at_ms }, Event::Tick) if fork_at_ms <= now_ms => {
                 (Life::Forking { purpose: Purpose::Serve }, Some(Command::Fork))
             }
-            (Life::Waiting { .. }, Event::Leave { .. } | Event::LeaveNow | Event::GenerationLost)
+            (
+                Life::Waiting { .. },
+                Event::Leave { .. } | Event::LeaveNow | Event::Retire | Event::GenerationLost,
+            )
             | (Life::Forking { .. }, Event::GenerationLost) => (Life::Gone, None),
 
             (Life::Forking { purpose }, Event::Forked(pid)) => forked(purpose, pid, now_ms),
             (Life::Forking { .. }, Event::ForkFailed) => (self.ended(0, now_ms), None),
-            (Life::Forking { purpose: Purpose::Serve }, Event::Leave { mercy_ms }) => {
+            (
+                Life::Forking {
+                    purpose: Purpose::Serve | Purpose::Drain { farewell: Farewell::HandOver, .. },
+                },
+                Event::Leave { mercy_ms, farewell },
+            ) => {
                 let quit_at_ms = now_ms.saturating_add(mercy_ms);
-                (Life::Forking { purpose: Purpose::Drain { quit_at_ms } }, None)
+                (Life::Forking { purpose: Purpose::Drain { quit_at_ms, farewell } }, None)
             }
             (Life::Forking { .. }, Event::LeaveNow) => (Life::Forking { purpose: Purpose::Quit }, None),
 
             (Life::Starting { process }, Event::Ready) => (Life::Accepting { process }, None),
-            (Life::Starting { process } | Life::Accepting { process }, Event::Leave { mercy_ms }) => {
+            (
+                Life::Starting { process } | Life::Accepting { process },
+                Event::Leave { mercy_ms, farewell },
+            ) => {
                 let quit_at_ms = now_ms.saturating_add(mercy_ms);
-                (Life::Draining { process, quit_at_ms }, Some(Command::Drain))
+                (Life::Draining { process, quit_at_ms, farewell }, Some(Command::Drain(farewell)))
+            }
+            // Nobody is left to hand anything over to. The mercy does not begin anew.
+            (
+                Life::Draining { process, quit_at_ms, farewell: Farewell::HandOver },
+                Event::Leave { mercy_ms, farewell: farewell @ Farewell::Stop },
+            ) => {
+                let quit_at_ms = quit_at_ms.min(now_ms.saturating_add(mercy_ms));
+                (Life::Draining { process, quit_at_ms, farewell }, Some(Command::Drain(farewell)))
             }
             (
                 Life::Starting { process } | Life::Accepting { process } | Life::Draining { process, .. },
                 Event::LeaveNow,
             ) => (quitting(process, now_ms), Some(Command::Quit)),
-            (Life::Draining { process, quit_at_ms }, Event::Tick) if quit_at_ms <= now_ms => {
+            (Life::Draining { process, quit_at_ms, .. }, Event::Tick) if quit_at_ms <= now_ms => {
                 (quitting(process, now_ms), Some(Command::Quit))
             }
             (Life::Quitting { process, kill_at_ms }, Event::Tick) if kill_at_ms <= now_ms => {
@@ -232,7 +276,9 @@ fn forked(purpose: Purpose, pid: Pid, now_ms: u64) -> (Life, Option<Command>) {
     let process = Process { pid, since_ms: now_ms };
     match purpose {
         Purpose::Serve => (Life::Starting { process }, None),
-        Purpose::Drain { quit_at_ms } => (Life::Draining { process, quit_at_ms }, Some(Command::Drain)),
+        Purpose::Drain { quit_at_ms, farewell } => {
+            (Life::Draining { process, quit_at_ms, farewell }, Some(Command::Drain(farewell)))
+        }
         Purpose::Quit => (quitting(process, now_ms), Some(Command::Quit)),
     }
 }
@@ -290,7 +336,10 @@ mod tests {
     fn one_that_does_not_drain_is_told_to_leave_and_then_killed() {
         let mut worker = Lifecycle::new();
         running(&mut worker, 0);
-        assert_eq!(worker.on(Event::Leave { mercy_ms: 60_000 }, 10), Some(Command::Drain));
+        assert_eq!(
+            worker.on(leave(60_000, Farewell::HandOver), 10),
+            Some(Command::Drain(Farewell::HandOver))
+        );
         assert_eq!(worker.on(Event::Tick, 60_009), None);
         assert_eq!(worker.on(Event::Tick, 60_010), Some(Command::Quit));
         assert_eq!(worker.on(Event::Tick, 61_009), None);
@@ -303,9 +352,34 @@ mod tests {
     fn one_that_is_just_being_forked_leaves_as_well() {
         let mut worker = Lifecycle::new();
         worker.on(Event::Tick, 0);
-        assert_eq!(worker.on(Event::Leave { mercy_ms: 5 }, 1), None);
-        assert_eq!(worker.on(Event::Forked(pid(3)), 2), Some(Command::Drain));
+        assert_eq!(worker.on(leave(5, Farewell::Stop), 1), None);
+        assert_eq!(worker.on(Event::Forked(pid(3)), 2), Some(Command::Drain(Farewell::Stop)));
         assert_eq!(worker.deadline_ms(), Some(6));
+    }
+
+    #[test]
+    fn a_stop_in_the_middle_of_a_hand_over_ends_the_hand_over() {
+        let mut worker = Lifecycle::new();
+        running(&mut worker, 0);
+        worker.on(leave(1000, Farewell::HandOver), 0);
+        assert_eq!(worker.on(leave(1000, Farewell::HandOver), 300), None);
+        assert_eq!(worker.on(leave(1000, Farewell::Stop), 500), Some(Command::Drain(Farewell::Stop)));
+        assert_eq!(worker.deadline_ms(), Some(1000), "its mercy goes on");
+        assert_eq!(worker.on(leave(1000, Farewell::HandOver), 600), None, "and not back");
+    }
+
+    #[test]
+    fn one_that_retires_serves_on_and_is_not_replaced() {
+        let mut worker = Lifecycle::new();
+        running(&mut worker, 0);
+        assert_eq!(worker.on(Event::Retire, 1), None);
+        assert!(matches!(worker.life(), Life::Accepting { .. }));
+        worker.on(Event::Died, 2);
+        assert_eq!(worker.life(), Life::Gone);
+    }
+
+    fn leave(mercy_ms: u64, farewell: Farewell) -> Event {
+        Event::Leave { mercy_ms, farewell }
     }
 
     #[test]
@@ -325,7 +399,9 @@ mod tests {
             2 => Just(Event::ForkFailed),
             4 => Just(Event::Ready),
             4 => Just(Event::Died),
-            1 => (0..5000_u64).prop_map(|mercy_ms| Event::Leave { mercy_ms }),
+            1 => (0..5000_u64).prop_map(|mercy_ms| leave(mercy_ms, Farewell::Stop)),
+            1 => (0..5000_u64).prop_map(|mercy_ms| leave(mercy_ms, Farewell::HandOver)),
+            1 => Just(Event::Retire),
             1 => Just(Event::LeaveNow),
             1 => Just(Event::GenerationLost),
         ]
@@ -346,14 +422,17 @@ mod tests {
                 let before = worker.process();
                 let was_killed = matches!(worker.life(), Life::Killed { .. });
                 let command = worker.on(event, now_ms);
-                last |= matches!(event, Event::Leave { .. } | Event::LeaveNow | Event::GenerationLost);
+                last |= matches!(
+                    event,
+                    Event::Leave { .. } | Event::LeaveNow | Event::Retire | Event::GenerationLost
+                );
                 match command {
                     Some(Command::Fork) => {
                         prop_assert!(before.is_none() && !last);
                         let asked = matches!(worker.life(), Life::Forking { .. });
                         prop_assert!(asked);
                     }
-                    Some(Command::Drain | Command::Quit) => prop_assert!(worker.process().is_some()),
+                    Some(Command::Drain(_) | Command::Quit) => prop_assert!(worker.process().is_some()),
                     Some(Command::Kill) => prop_assert!(before.is_some() && !was_killed),
                     None => {}
                 }

@@ -1,32 +1,86 @@
-//! The listeners: bound once by the master, inherited by every generation, removed at the end.
+//! The listeners: bound by the master, inherited by every generation, removed at the end. A reload keeps those that the
+//! new configuration still names, binds what is new, and lets go of the rest when the new generation serves.
 //!
 //! Owns addresses, old socket files and the messages about both; the system calls are `greenloom_sys::listen`'s.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use greenloom_config::{Address, ListenerSpec, Protocol, Settings};
 use greenloom_sys::listen::{self, Accept, LocalAddress, TcpOptions};
 use greenloom_sys::{limits, process};
+use serde::{Deserialize, Serialize};
 
 use crate::application::BoundListener;
 use crate::error::MasterError;
 use crate::log::say;
 
 /// The master's listeners.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Listeners {
-    bound: Vec<BoundListener>,
-    /// Socket files this process created.
+    /// Those of the generation that serves.
+    serving: Vec<Rc<Bound>>,
+    /// Those of the generation that is to take over.
+    coming: Option<Vec<Rc<Bound>>>,
+    /// Socket files of listeners that are closed already.
     files: Vec<SocketFile>,
 }
 
-/// A socket file, by its place and its identity: only that very file is ever removed.
+/// A listener, and what asked for it.
 #[derive(Debug)]
-struct SocketFile {
+pub(crate) struct Bound {
+    pub(crate) listener: BoundListener,
+    address: Address,
+    /// The socket file this process created.
+    file: Option<SocketFile>,
+}
+
+/// A listener, as the master's next program finds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SavedListener {
+    fd: RawFd,
+    protocol: String,
+    address: SavedAddress,
+    file: Option<SocketFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum SavedAddress {
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
+    Abstract(Vec<u8>),
+    Inherited(RawFd),
+}
+
+impl From<&Address> for SavedAddress {
+    fn from(address: &Address) -> Self {
+        match address.clone() {
+            Address::Tcp { host, port } => Self::Tcp { host, port },
+            Address::Unix(path) => Self::Unix(path),
+            Address::Abstract(name) => Self::Abstract(name),
+            Address::Inherited(fd) => Self::Inherited(fd),
+        }
+    }
+}
+
+impl From<SavedAddress> for Address {
+    fn from(address: SavedAddress) -> Self {
+        match address {
+            SavedAddress::Tcp { host, port } => Self::Tcp { host, port },
+            SavedAddress::Unix(path) => Self::Unix(path),
+            SavedAddress::Abstract(name) => Self::Abstract(name),
+            SavedAddress::Inherited(fd) => Self::Inherited(fd),
+        }
+    }
+}
+
+/// A socket file, by its place and its identity: only that very file is ever removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -35,89 +89,198 @@ struct SocketFile {
 impl Listeners {
     /// Binds everything the settings name, in order, and logs each address.
     pub(crate) fn bind(settings: &Settings) -> Result<Self, MasterError> {
+        let mut listeners = Self::default();
+        listeners.prepare(settings)?;
+        listeners.take_over();
+        Ok(listeners)
+    }
+
+    /// Binds what the settings name and nobody has bound yet, for a generation that is to take over.
+    pub(crate) fn prepare(&mut self, settings: &Settings) -> Result<(), MasterError> {
         if settings.listeners.is_empty() {
             return Err(MasterError::NoListener);
         }
         if let Some(limit) = limits::somaxconn().filter(|limit| settings.listen_backlog > *limit) {
             return Err(MasterError::Backlog { asked: settings.listen_backlog, limit });
         }
-        let mut listeners = Self { bound: Vec::new(), files: Vec::new() };
+        let mut coming: Vec<Rc<Bound>> = Vec::new();
         for (index, spec) in settings.listeners.iter().enumerate() {
-            if let Err(error) = listeners.bind_one(index, spec, settings) {
-                listeners.vacuum(Quietly::Yes);
-                return Err(error);
+            let address = resolved(&spec.address, settings);
+            let known = self.serving.iter().find(|bound| {
+                bound.address == address
+                    && bound.listener.protocol == spec.protocol
+                    && !coming.iter().any(|taken| Rc::ptr_eq(taken, bound))
+            });
+            let bound = match known {
+                Some(bound) => {
+                    // Only the length of its queue can change while it is open; a failure leaves the old one.
+                    let _ = listen::listen(bound.listener.fd.as_fd(), settings.listen_backlog);
+                    Ok(Rc::clone(bound))
+                }
+                None => bind_one(index, spec, address, settings).map(Rc::new),
+            };
+            match bound {
+                Ok(bound) => coming.push(bound),
+                Err(error) => {
+                    self.coming = Some(coming);
+                    self.give_up();
+                    return Err(error);
+                }
             }
+        }
+        self.coming = Some(coming);
+        Ok(())
+    }
+
+    /// The generation that was to take over serves now: what it does not listen on is closed.
+    pub(crate) fn take_over(&mut self) {
+        if let Some(coming) = self.coming.take() {
+            let old = std::mem::replace(&mut self.serving, coming);
+            self.let_go(old, Quietly::No);
+        }
+    }
+
+    /// The generation that was to take over will not come: what was bound for it is closed.
+    pub(crate) fn give_up(&mut self) {
+        if let Some(coming) = self.coming.take() {
+            self.let_go(coming, Quietly::Yes);
+        }
+    }
+
+    fn let_go(&self, listeners: Vec<Rc<Bound>>, quietly: Quietly) {
+        for bound in listeners {
+            if !self.serving.iter().any(|kept| Rc::ptr_eq(kept, &bound)) {
+                if quietly == Quietly::No {
+                    say!("greenloom socket {} is closed", bound.listener.name);
+                }
+                bound.file.iter().for_each(|file| file.remove(Quietly::Yes));
+            }
+        }
+    }
+
+    /// The sockets of the generation that starts next, in order.
+    pub(crate) fn bound(&self) -> &[Rc<Bound>] {
+        self.coming.as_deref().unwrap_or(&self.serving)
+    }
+
+    /// The sockets themselves, for a process without a master.
+    pub(crate) fn take_bound(&mut self) -> Vec<BoundListener> {
+        let sockets = self.serving.iter().map(|bound| {
+            let BoundListener { fd, protocol, name, port } = &bound.listener;
+            let fd = fd.try_clone()?;
+            Ok(BoundListener { fd, protocol: *protocol, name: name.clone(), port: port.clone() })
+        });
+        sockets.filter_map(io::Result::ok).collect()
+    }
+
+    /// What the master's next program has to know of those that serve.
+    pub(crate) fn saved(&self) -> Vec<SavedListener> {
+        let saved = self.serving.iter().map(|bound| SavedListener {
+            fd: bound.listener.fd.as_raw_fd(),
+            protocol: bound.listener.protocol.name().to_owned(),
+            address: SavedAddress::from(&bound.address),
+            file: bound.file.clone(),
+        });
+        saved.collect()
+    }
+
+    /// Takes those over that [`Self::saved`] described.
+    pub(crate) fn adopt(saved: &[SavedListener]) -> Result<Self, MasterError> {
+        let mut listeners = Self::default();
+        for listener in saved {
+            let lost = |reason: String| MasterError::Inheritance { reason };
+            let protocol = Protocol::from_name(&listener.protocol)
+                .ok_or_else(|| lost(format!("unknown protocol {}", listener.protocol)))?;
+            let fd = process::claim_inherited(listener.fd)
+                .map_err(|error| lost(format!("descriptor {} is not there ({error})", listener.fd)))?;
+            let (bound, kind) =
+                describe(fd, protocol).map_err(MasterError::system("name an inherited listener"))?;
+            say!("greenloom socket inherited {kind} address {} fd {}", bound.name, listener.fd);
+            listeners.serving.push(Rc::new(Bound {
+                listener: bound,
+                address: Address::from(listener.address.clone()),
+                file: listener.file.clone(),
+            }));
         }
         Ok(listeners)
     }
 
-    /// The sockets, in order.
-    pub(crate) fn bound(&self) -> &[BoundListener] {
-        &self.bound
-    }
-
-    /// The sockets themselves: for a process without a master, or to close them.
-    pub(crate) fn take_bound(&mut self) -> Vec<BoundListener> {
-        std::mem::take(&mut self.bound)
+    /// Closes all sockets: nobody is to come any more. Their files stay until [`Self::vacuum`].
+    pub(crate) fn close(&mut self) {
+        self.give_up();
+        self.files.extend(self.serving.drain(..).filter_map(|bound| bound.file.clone()));
     }
 
     /// Removes the socket files that are still the ones this process made.
     pub(crate) fn vacuum(&mut self, quietly: Quietly) {
-        for file in self.files.drain(..) {
-            if file.is_ours() && std::fs::remove_file(&file.path).is_ok() && quietly == Quietly::No {
-                say!("VACUUM: unix socket {} removed.", file.path.display());
-            }
-        }
-    }
-
-    fn bind_one(
-        &mut self,
-        index: usize,
-        spec: &ListenerSpec,
-        settings: &Settings,
-    ) -> Result<(), MasterError> {
-        let fail = |reason| MasterError::Bind {
-            address: spec.address.to_string(),
-            origin: spec.origin.to_string(),
-            reason,
-        };
-        let (fd, how) = match &spec.address {
-            Address::Tcp { host, port } => (bind_tcp(host, *port, settings).map_err(fail)?, "bound to"),
-            Address::Unix(path) => {
-                // Relative paths count from the directory the application will run in, as in uWSGI.
-                let path = settings.chdir.as_ref().map_or_else(|| path.clone(), |chdir| chdir.join(path));
-                make_way(&path, spec)?;
-                (self.bind_unix(&path, settings).map_err(fail)?, "bound to")
-            }
-            Address::Abstract(name) => {
-                let socket = listen::bind_abstract(name).map_err(fail)?;
-                listen::listen(socket.as_fd(), settings.listen_backlog).map_err(fail)?;
-                (socket, "bound to")
-            }
-            Address::Inherited(fd) => (adopt(*fd, spec)?, "inherited"),
-        };
-        let (listener, kind) = describe(fd, spec.protocol).map_err(fail)?;
-        let number = listener.fd.as_raw_fd();
-        say!("greenloom socket {index} {how} {kind} address {} fd {number}", listener.name);
-        self.bound.push(listener);
-        Ok(())
-    }
-
-    fn bind_unix(&mut self, path: &Path, settings: &Settings) -> io::Result<OwnedFd> {
-        let socket = listen::bind_unix(path)?;
-        // Absolute: the directory may change before the file is removed.
-        let path = std::path::absolute(path)?;
-        let file = path.symlink_metadata()?;
-        self.files.push(SocketFile { path: path.clone(), device: file.dev(), inode: file.ino() });
-        if let Some(mode) = settings.chmod_socket {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
-        }
-        listen::listen(socket.as_fd(), settings.listen_backlog)?;
-        Ok(socket)
+        self.close();
+        self.files.drain(..).for_each(|file| file.remove(quietly));
     }
 }
 
+/// Relative paths count from the directory the application will run in, as in uWSGI; and absolutely, because the
+/// directory may change before the file is removed.
+fn resolved(address: &Address, settings: &Settings) -> Address {
+    match address {
+        Address::Unix(path) => {
+            let path = settings.chdir.as_ref().map_or_else(|| path.clone(), |chdir| chdir.join(path));
+            Address::Unix(std::path::absolute(&path).unwrap_or(path))
+        }
+        other => other.clone(),
+    }
+}
+
+fn bind_one(
+    index: usize,
+    spec: &ListenerSpec,
+    address: Address,
+    settings: &Settings,
+) -> Result<Bound, MasterError> {
+    let fail = |reason| MasterError::Bind {
+        address: spec.address.to_string(),
+        origin: spec.origin.to_string(),
+        reason,
+    };
+    let mut file = None;
+    let (fd, how) = match &address {
+        Address::Tcp { host, port } => (bind_tcp(host, *port, settings).map_err(fail)?, "bound to"),
+        Address::Unix(path) => {
+            make_way(path, spec)?;
+            let (socket, created) = bind_unix(path, settings).map_err(fail)?;
+            file = Some(created);
+            (socket, "bound to")
+        }
+        Address::Abstract(name) => {
+            let socket = listen::bind_abstract(name).map_err(fail)?;
+            listen::listen(socket.as_fd(), settings.listen_backlog).map_err(fail)?;
+            (socket, "bound to")
+        }
+        Address::Inherited(fd) => (adopt(*fd, spec)?, "inherited"),
+    };
+    let (listener, kind) = describe(fd, spec.protocol).map_err(fail)?;
+    let number = listener.fd.as_raw_fd();
+    say!("greenloom socket {index} {how} {kind} address {} fd {number}", listener.name);
+    Ok(Bound { listener, address, file })
+}
+
+fn bind_unix(path: &Path, settings: &Settings) -> io::Result<(OwnedFd, SocketFile)> {
+    let socket = listen::bind_unix(path)?;
+    let file = path.symlink_metadata()?;
+    let file = SocketFile { path: path.to_owned(), device: file.dev(), inode: file.ino() };
+    if let Some(mode) = settings.chmod_socket {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    listen::listen(socket.as_fd(), settings.listen_backlog)?;
+    Ok((socket, file))
+}
+
 impl SocketFile {
+    fn remove(&self, quietly: Quietly) {
+        if self.is_ours() && std::fs::remove_file(&self.path).is_ok() && quietly == Quietly::No {
+            say!("VACUUM: unix socket {} removed.", self.path.display());
+        }
+    }
+
     fn is_ours(&self) -> bool {
         self.path.symlink_metadata().is_ok_and(|file| {
             file.file_type().is_socket() && file.dev() == self.device && file.ino() == self.inode

@@ -1,6 +1,6 @@
 //! The helper thread of a process that serves: it stands between the worker's loop and the rest of the tree.
 //!
-//! It passes the master's bytes on to the loop and the loop's back, turns `SIGTERM` into [`ToWorker::Drain`], and ends the
+//! It passes the master's bytes on to the loop and the loop's back, turns `SIGTERM` into an order to leave, and ends the
 //! process when the master is gone or the loop does not answer: also while the application sits in a C call that
 //! holds the interpreter. It touches no interpreter and no application.
 //!
@@ -121,13 +121,14 @@ impl Relay {
                     "SIGHUP received: there is no reload in this version, stop greenloom and start it again"
                 );
             }
-            PosixSignal::Hangup | PosixSignal::User2 | PosixSignal::Child => {}
+            PosixSignal::Hangup | PosixSignal::User1 | PosixSignal::User2 | PosixSignal::Child => {}
             PosixSignal::Interrupt | PosixSignal::Terminate if self.quit_at_ms.is_none() => {
                 if self.alone {
                     say!("SIGINT/SIGTERM received...killing workers...");
                 }
                 self.quit_at_ms = Some(now_ms.saturating_add(self.mercy_ms));
-                self.to_loop(&ToWorker::Drain);
+                // Under a master another process takes this one's place, and its connections.
+                self.to_loop(if self.alone { &ToWorker::Drain } else { &ToWorker::HandOver });
             }
             PosixSignal::Interrupt | PosixSignal::Terminate | PosixSignal::Quit => {
                 self.quit(now_ms, QUIT_GRACE_MS);

@@ -165,6 +165,47 @@ impl Heir<'_> {
     }
 }
 
+/// Replaces the program of this process by another one, which keeps the process id, the children and `inherited` (under
+/// the same numbers). All posix signals are blocked across the change, so that none is lost or kills the new program
+/// before it has its handlers: it calls [`crate::signals::unblock_all`]. Returns only if that fails, with everything as
+/// before.
+pub fn replace_program(
+    program: &OsStr,
+    args: &[OsString],
+    variable: (&str, &str),
+    inherited: &[BorrowedFd<'_>],
+) -> io::Error {
+    let keep_open = |flags| {
+        inherited.iter().try_for_each(|fd| rustix::io::fcntl_setfd(fd, flags)).map_err(io::Error::from)
+    };
+    if let Err(error) = keep_open(rustix::io::FdFlags::empty()) {
+        return error;
+    }
+    let mut command = Command::new(program);
+    command.args(args).env(variable.0, variable.1);
+    // SAFETY: runs in this process right before the exec; it makes a system call and nothing else.
+    unsafe { command.pre_exec(crate::signals::block_all) };
+    let error = command.exec();
+    // What could not be undone would only leave descriptors open in later children.
+    let _ = keep_open(rustix::io::FdFlags::CLOEXEC);
+    let _ = crate::signals::unblock_all();
+    crate::signals::ignore_broken_pipes();
+    error
+}
+
+/// A file without a name that holds `bytes`, open for reading from its start; closed on exec. `name` shows in
+/// /proc/PID/fd.
+pub fn unnamed_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let file = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let n = rustix::io::write(&file, rest)?;
+        rest = &rest[n..];
+    }
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
+    Ok(file)
+}
+
 /// Makes the calling process the one that orphaned descendants are given to (`PR_SET_CHILD_SUBREAPER`).
 pub fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)

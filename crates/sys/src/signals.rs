@@ -22,6 +22,8 @@ pub enum PosixSignal {
     Quit,
     /// `SIGTERM`.
     Terminate,
+    /// `SIGUSR1`.
+    User1,
     /// `SIGUSR2`.
     User2,
     /// `SIGCHLD`.
@@ -29,8 +31,8 @@ pub enum PosixSignal {
 }
 
 impl PosixSignal {
-    const ALL: [Self; 6] =
-        [Self::Hangup, Self::Interrupt, Self::Quit, Self::Terminate, Self::User2, Self::Child];
+    const ALL: [Self; 7] =
+        [Self::Hangup, Self::Interrupt, Self::Quit, Self::Terminate, Self::User1, Self::User2, Self::Child];
 
     fn number(self) -> libc::c_int {
         match self {
@@ -38,6 +40,7 @@ impl PosixSignal {
             Self::Interrupt => libc::SIGINT,
             Self::Quit => libc::SIGQUIT,
             Self::Terminate => libc::SIGTERM,
+            Self::User1 => libc::SIGUSR1,
             Self::User2 => libc::SIGUSR2,
             Self::Child => libc::SIGCHLD,
         }
@@ -94,6 +97,32 @@ pub fn catch_and_forget(signals: &[PosixSignal]) -> io::Result<()> {
 pub fn ignore_broken_pipes() {
     // SAFETY: `SIG_IGN` is a valid disposition for `SIGPIPE`; no handler code is involved.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// Blocks every posix signal in the calling thread. Async-signal-safe.
+pub fn block_all() -> io::Result<()> {
+    // SAFETY: `sigset_t` is plain data, filled by the next call.
+    let mut all = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+    // SAFETY: a valid pointer to a set of our own.
+    unsafe { libc::sigfillset(&raw mut all) };
+    set_mask(&all)
+}
+
+/// Lets every posix signal through in the calling thread.
+pub fn unblock_all() -> io::Result<()> {
+    // SAFETY: as above.
+    let mut none = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+    // SAFETY: as above.
+    unsafe { libc::sigemptyset(&raw mut none) };
+    set_mask(&none)
+}
+
+fn set_mask(mask: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: a valid set, and no old one asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
 }
 
 extern "C" fn forget(_number: libc::c_int) {}

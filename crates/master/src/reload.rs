@@ -1,0 +1,332 @@
+//! Who serves: generations that start and take over, reloads that fail, workers that make room for fresh ones.
+//!
+//! The rule of every change: whoever takes a place serves before whoever leaves it stops accepting.
+
+use std::os::fd::AsFd as _;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+use greenloom_config::Settings;
+use greenloom_sys::process::{self, Heir};
+
+use crate::commands::{Answer, Asker, Change};
+use crate::generations::{Generation, Occasion, Stage};
+use crate::inheritance::{self, INHERITANCE_VARIABLE};
+use crate::lifecycle::{Event, Farewell, Process};
+use crate::log::say;
+use crate::master::{Coming, Master, Phase};
+use crate::scoreboard::Scoreboard;
+
+/// Generations that may drain at the same time: the requests of the oldest are cancelled when there are more.
+const DRAINING_GENERATIONS: usize = 2;
+/// Workers that are started for a reload may end before they serve so often in a row; then it has failed.
+pub(crate) const EARLY_DEATHS: u32 = 3;
+/// Seats beyond one for each worker: for those that overlap while they are recycled, and for more workers later on.
+const SPARE_SEATS: u32 = 32;
+/// No server needs more workers.
+const WORKERS_MAX: u32 = 4096;
+
+impl Master<'_> {
+    // --- generations ---
+
+    pub(crate) fn start_generation_if_due(&mut self, now_ms: u64) {
+        let Some(coming) = &mut self.coming else { return };
+        if coming.number.is_some() || coming.at_ms > now_ms {
+            return;
+        }
+        self.last_number += 1;
+        let number = self.last_number;
+        coming.number = Some(number);
+        let settings = Rc::clone(&coming.settings);
+        match self.spawn_generation(number, settings, now_ms) {
+            Ok(generation) => self.generations.push(generation),
+            Err(error) => {
+                say!("cannot start generation {number}: {error}");
+                self.coming_failed(&format!("cannot start generation {number}: {error}"), 1, 0, now_ms);
+            }
+        }
+    }
+
+    fn spawn_generation(
+        &self,
+        number: u32,
+        settings: Rc<Settings>,
+        now_ms: u64,
+    ) -> std::io::Result<Generation> {
+        let (ours, theirs) = process::message_pair()?;
+        let seats = settings.processes.saturating_mul(2).saturating_add(SPARE_SEATS);
+        let scoreboard = Scoreboard::create(seats, settings.cores)?;
+        let bound = self.listeners.bound();
+        let mut inherited: Vec<BorrowedFd<'_>> = vec![
+            theirs.as_fd(),
+            scoreboard.as_fd(),
+            self.totals.as_fd(),
+            self.handover.give.as_fd(),
+            self.handover.take.as_fd(),
+        ];
+        inherited.extend(bound.iter().map(|bound| bound.listener.fd.as_fd()));
+        let listeners: Vec<_> = bound.iter().map(|bound| &bound.listener).collect();
+        let value =
+            inheritance::value(number, &theirs, &scoreboard, &self.totals, &self.handover, &listeners);
+        let pid = Heir {
+            program: self.recipe.program,
+            args: self.recipe.arguments,
+            variable: (INHERITANCE_VARIABLE, &value),
+            directory: self.recipe.directory,
+            inherited: &inherited,
+        }
+        .spawn()?;
+        say!("spawned greenloom generation {number} (pid: {pid})");
+        let process = Process { pid, since_ms: now_ms };
+        Ok(Generation::new(number, settings, scoreboard, process, ours))
+    }
+
+    /// The workers of the generation that is coming accept for the first time: older ones may go.
+    pub(crate) fn take_over_if_ready(&mut self, g: usize, now_ms: u64) {
+        let generation = &mut self.generations[g];
+        let number = generation.number;
+        let is_coming = self.coming.as_ref().is_some_and(|coming| coming.number == Some(number));
+        if generation.stage != Stage::Starting || !is_coming || !generation.is_ready() {
+            return;
+        }
+        generation.stage = Stage::Serving;
+        self.settings = Rc::clone(&generation.settings);
+        let count = generation.workers.len();
+        let plural = if count == 1 { "" } else { "s" };
+        say!("greenloom is ready (generation {number}, {count} worker{plural})");
+        self.serving = Some(number);
+        self.coming = None;
+        self.listeners.take_over();
+        if self.phase == Phase::Starting {
+            self.phase = Phase::Serving;
+        }
+        for older in 0..g {
+            self.generations[older].stop_listening();
+            self.drain(older, Farewell::HandOver, now_ms);
+        }
+        self.cancel_the_oldest(now_ms);
+        for asker in self.askers.drain(..) {
+            asker.answer(Ok(format!("generation {number} serves")));
+        }
+        self.reload_again_if_asked(now_ms);
+    }
+
+    /// Only so many generations drain: memory must stay bounded however often somebody reloads.
+    fn cancel_the_oldest(&mut self, now_ms: u64) {
+        let serving = self.serving;
+        let mut draining: Vec<&mut Generation> = self
+            .generations
+            .iter_mut()
+            .filter(|generation| Some(generation.number) != serving && !generation.is_deserted())
+            .collect();
+        let surplus = draining.len().saturating_sub(DRAINING_GENERATIONS);
+        for generation in &mut draining[..surplus] {
+            say!(
+                "generation {} still drains and two newer ones do so, too: its requests are cancelled",
+                generation.number
+            );
+            generation.leave_now(now_ms);
+        }
+    }
+
+    /// The generation that was to take over will not. `code`: what the instance exits with if it never served.
+    pub(crate) fn coming_failed(&mut self, why: &str, code: i32, lived_ms: u64, now_ms: u64) {
+        let Some(coming) = self.coming.take() else { return };
+        match coming.occasion {
+            Occasion::Start => self.stop(code, now_ms),
+            Occasion::Reload => {
+                self.listeners.give_up();
+                let serving = self.serving.unwrap_or_default();
+                say!("reload failed: {why}; generation {serving} serves on");
+                for asker in self.askers.drain(..) {
+                    asker.answer(Err(format!("{why}; generation {serving} serves on")));
+                }
+                if let Some(g) = coming.number.and_then(|number| self.index_of(number)) {
+                    self.drain(g, Farewell::HandOver, now_ms);
+                }
+                let lost = self.serving.and_then(|number| self.index_of(number));
+                if lost.is_none_or(|g| self.generations[g].process.is_none()) {
+                    self.replace_the_lost(Rc::clone(&self.settings), 0, now_ms);
+                }
+                self.reload_again_if_asked(now_ms);
+            }
+            Occasion::Loss => self.replace_the_lost(coming.settings, lived_ms, now_ms),
+        }
+    }
+
+    /// Nobody can fork workers any more: a generation with the same configuration starts as soon as patience allows.
+    pub(crate) fn replace_the_lost(&mut self, settings: Rc<Settings>, lived_ms: u64, now_ms: u64) {
+        let wait_ms = self.backoff.died(lived_ms);
+        if wait_ms > 0 {
+            let deaths = self.backoff.early_deaths();
+            say!("{deaths} generations ended early in a row, the next one starts in {wait_ms} ms");
+        }
+        // In its first start an instance has nothing that could be lost, and goes on trying.
+        let occasion = Occasion::Loss;
+        self.coming = Some(Coming { occasion, settings, at_ms: now_ms + wait_ms, number: None });
+    }
+
+    pub(crate) fn index_of(&self, number: u32) -> Option<usize> {
+        self.generations.iter().position(|generation| generation.number == number)
+    }
+
+    // --- reloads ---
+
+    pub(crate) fn reload(&mut self, asker: Asker, now_ms: u64) {
+        if let Phase::Stopping { .. } = self.phase {
+            return asker.answer(Err("the instance stops".to_owned()));
+        }
+        if self.settings.master_process.exit_on_reload {
+            say!("a reload is a stop here (--exit-on-reload)");
+            let answer = self.begin_stop(now_ms);
+            return asker.answer(Ok(answer));
+        }
+        if self.coming.as_ref().is_some_and(|coming| coming.number.is_some()) {
+            if !self.reload_again {
+                say!("a generation is starting already: another one follows it");
+            }
+            self.reload_again = true;
+            return self.askers_again.push(asker);
+        }
+        let serving = self.serving.unwrap_or_default();
+        let refuse = |why: String, asker: Asker| {
+            say!("reload refused, generation {serving} serves on: {why}");
+            asker.answer(Err(format!("{why}; generation {serving} serves on")));
+        };
+        let settings = match (self.reread)() {
+            Ok(settings) => settings,
+            Err(why) => return refuse(why, asker),
+        };
+        if let Err(error) = self.listeners.prepare(&settings) {
+            return refuse(error.to_string(), asker);
+        }
+        say!("...gracefully reloading: generation {serving} serves until the next one is ready");
+        self.askers.push(asker);
+        // A generation that is to replace a lost one is due now, with the new configuration.
+        let occasion = self.coming.take().map_or(Occasion::Reload, |coming| coming.occasion);
+        let settings = Rc::new(settings);
+        self.coming = Some(Coming { occasion, settings, at_ms: now_ms, number: None });
+    }
+
+    fn reload_again_if_asked(&mut self, now_ms: u64) {
+        if std::mem::take(&mut self.reload_again) {
+            let askers = std::mem::take(&mut self.askers_again);
+            self.reload(Asker::nobody(), now_ms);
+            if self.coming.is_some() {
+                self.askers.extend(askers);
+            } else {
+                for asker in askers {
+                    asker.answer(Err("the reload was refused; the log says why".to_owned()));
+                }
+            }
+        }
+    }
+
+    // --- workers ---
+
+    /// Recycles the workers that have asked for it or have had their time, where the generation can fork others.
+    pub(crate) fn recycle_due(&mut self, now_ms: u64) {
+        if self.coming.is_some() || !matches!(self.phase, Phase::Serving | Phase::Leaving { .. }) {
+            return;
+        }
+        let Some(g) = self.serving.and_then(|number| self.index_of(number)) else { return };
+        let generation = &mut self.generations[g];
+        if generation.process.is_none() {
+            return;
+        }
+        for index in 0..generation.workers.len() {
+            let lifetime_at_ms = generation.lifetime_at_ms(index);
+            let worker = &mut generation.workers[index];
+            let Some(process) = worker.lifecycle.process().filter(|_| worker.accepts() && !worker.retires)
+            else {
+                continue;
+            };
+            let reason = if let Some(reason) = worker.recycle.take() {
+                reason
+            } else if lifetime_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+                format!(
+                    "lifetime reached, it was running for {} second(s)",
+                    (now_ms - process.since_ms) / 1000
+                )
+            } else {
+                continue;
+            };
+            let id = worker.id;
+            if generation.add_worker(id).is_none() {
+                // Everybody has left his seat late: asked again when one is free.
+                generation.workers[index].recycle = Some(reason);
+                continue;
+            }
+            say!("The work of worker {id} (pid: {}) is done: {reason}. Its successor starts", process.pid);
+            generation.workers[index].retires = true;
+            generation.feed(index, Event::Retire, now_ms);
+            let successor = generation.workers.len() - 1;
+            generation.feed(successor, Event::Tick, now_ms);
+        }
+    }
+
+    /// When the next worker has had its time.
+    pub(crate) fn recycling_deadline_ms(&self) -> Option<u64> {
+        if self.coming.is_some() || !matches!(self.phase, Phase::Serving | Phase::Leaving { .. }) {
+            return None;
+        }
+        let g = self.serving.and_then(|number| self.index_of(number))?;
+        let generation = &self.generations[g];
+        let of = |index: usize| {
+            let worker = &generation.workers[index];
+            generation.lifetime_at_ms(index).filter(|_| worker.accepts() && !worker.retires)
+        };
+        (0..generation.workers.len()).filter_map(of).min()
+    }
+
+    /// A worker accepts: the one whose place it takes may go.
+    pub(crate) fn let_the_predecessor_go(&mut self, g: usize, w: usize, now_ms: u64) {
+        let generation = &mut self.generations[g];
+        let mercy_ms = generation.settings.limits.worker_reload_mercy_ms;
+        let id = generation.workers[w].id;
+        for index in 0..generation.workers.len() {
+            let worker = &generation.workers[index];
+            if index != w && worker.id == id && worker.retires {
+                generation.feed(index, Event::Leave { mercy_ms, farewell: Farewell::HandOver }, now_ms);
+            }
+        }
+    }
+
+    /// Adds workers, or lets some go.
+    pub(crate) fn change_workers(&mut self, change: Change, now_ms: u64) -> Answer {
+        let Some(g) = self.serving.and_then(|number| self.index_of(number)) else {
+            return Err("no generation serves yet".to_owned());
+        };
+        let generation = &mut self.generations[g];
+        let before = generation.settings.processes;
+        let wanted = match change {
+            Change::By(more) => before.saturating_add_signed(more),
+            Change::To(count) => count,
+        };
+        if !(1..=WORKERS_MAX).contains(&wanted) {
+            return Err(format!("{wanted} workers: at least 1 and at most {WORKERS_MAX} are possible"));
+        }
+        for id in before + 1..=wanted {
+            if generation.add_worker(id).is_none() {
+                let refusal = format!(
+                    "there is room for {} workers until the next reload: raise --processes and reload",
+                    generation.scoreboard.seats()
+                );
+                say!("{refusal}");
+                return Err(refusal);
+            }
+            Rc::make_mut(&mut generation.settings).processes = id;
+        }
+        let mercy_ms = generation.settings.limits.worker_reload_mercy_ms;
+        for index in 0..generation.workers.len() {
+            if generation.workers[index].id > wanted {
+                generation.workers[index].retires = true;
+                generation.feed(index, Event::Leave { mercy_ms, farewell: Farewell::HandOver }, now_ms);
+            }
+        }
+        Rc::make_mut(&mut generation.settings).processes = wanted;
+        self.settings = Rc::clone(&generation.settings);
+        say!("{wanted} workers instead of {before}");
+        Ok(format!("{wanted} workers instead of {before}"))
+    }
+}
