@@ -50,6 +50,15 @@ pub trait World: std::fmt::Debug {
     /// Path of the running program.
     fn program(&self) -> String;
 
+    /// Number of a user; from `/etc/passwd` where the outside is made up.
+    fn user_id(&self, name: &str) -> Option<u32> {
+        number_of(&self.read("/etc/passwd").ok()?, name)
+    }
+    /// Number of a group; from `/etc/group` where the outside is made up.
+    fn group_id(&self, name: &str) -> Option<u32> {
+        number_of(&self.read("/etc/group").ok()?, name)
+    }
+
     /// One environment variable.
     fn variable(&self, name: &str) -> Option<String> {
         self.variables().into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
@@ -120,6 +129,14 @@ impl World for RealWorld {
         std::fs::metadata("/proc/self").map_or((0, 0), |metadata| (metadata.uid(), metadata.gid()))
     }
 
+    fn user_id(&self, name: &str) -> Option<u32> {
+        nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+    }
+
+    fn group_id(&self, name: &str) -> Option<u32> {
+        nix::unistd::Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+    }
+
     fn unix_micros(&self) -> u128 {
         std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
@@ -134,22 +151,19 @@ impl World for RealWorld {
 
 /// Name of a user or group id, from the text of `/etc/passwd` or `/etc/group`; the number where there is none.
 pub(crate) fn account_name(world: &dyn World, file: &str, id: u32) -> String {
-    accounts(world, file)
+    accounts(&world.read(file).unwrap_or_default())
         .into_iter()
         .find(|(_, number)| *number == id)
         .map_or_else(|| id.to_string(), |(name, _)| name)
 }
 
-/// Id of a user or group given by name or number.
-pub(crate) fn account_id(world: &dyn World, file: &str, name: &str) -> Option<u32> {
-    name.parse().ok().or_else(|| {
-        accounts(world, file).into_iter().find(|(known, _)| known == name).map(|(_, number)| number)
-    })
+/// Number behind a name in the text of `/etc/passwd` or `/etc/group`.
+fn number_of(text: &[u8], name: &str) -> Option<u32> {
+    accounts(text).into_iter().find(|(known, _)| known == name).map(|(_, number)| number)
 }
 
-fn accounts(world: &dyn World, file: &str) -> Vec<(String, u32)> {
-    let bytes = world.read(file).unwrap_or_default();
-    String::from_utf8_lossy(&bytes)
+fn accounts(text: &[u8]) -> Vec<(String, u32)> {
+    String::from_utf8_lossy(text)
         .lines()
         .filter_map(|line| {
             let mut fields = line.split(':');
@@ -411,9 +425,11 @@ mod tests {
     fn accounts_are_found_both_ways() {
         let world = FakeWorld::default()
             .file("/etc/passwd", "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/:/bin/false\n");
-        assert_eq!(account_id(&world, "/etc/passwd", "web"), Some(33));
-        assert_eq!(account_id(&world, "/etc/passwd", "12"), Some(12));
-        assert_eq!(account_id(&world, "/etc/passwd", "nobody"), None);
+        assert_eq!(world.user_id("web"), Some(33));
+        assert_eq!(world.user_id("nobody"), None);
+        assert_eq!(world.group_id("web"), None);
+        assert_eq!((RealWorld.user_id("root"), RealWorld.group_id("root")), (Some(0), Some(0)));
+        assert_eq!((RealWorld.user_id("no such user"), RealWorld.user_id("ro\0ot")), (None, None));
         assert_eq!(account_name(&world, "/etc/passwd", 33), "web");
         assert_eq!(account_name(&world, "/etc/passwd", 1), "1");
     }

@@ -63,17 +63,24 @@ fn mercy(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
 
 fn uid(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
     let (current, _) = draft.world.ids();
-    same_account(draft, given, "/etc/passwd", current, "User=")
+    same_account(draft, given, "/etc/passwd", draft.world.user_id(given.value), current, "User=")
 }
 
 fn gid(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
     let (_, current) = draft.world.ids();
-    same_account(draft, given, "/etc/group", current, "Group=")
+    same_account(draft, given, "/etc/group", draft.world.group_id(given.value), current, "Group=")
 }
 
 /// Asking for the account we run under changes nothing; any other needs privileges we do not use.
-fn same_account(draft: &Draft<'_>, given: &Given<'_>, file: &str, current: u32, systemd: &str) -> Parsed<()> {
-    if world::account_id(draft.world, file, given.value) == Some(current) {
+fn same_account(
+    draft: &Draft<'_>,
+    given: &Given<'_>,
+    file: &str,
+    named: Option<u32>,
+    current: u32,
+    systemd: &str,
+) -> Parsed<()> {
+    if given.value.parse().ok().or(named) == Some(current) {
         return Ok(());
     }
     Err(Refusal::unavailable(
