@@ -3,8 +3,12 @@
 //! An option's setter changes the draft; [`Draft::finish`] chooses the engine, gives the listeners their protocol,
 //! and refuses what does not go together.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use crate::engines::{Engine, LoopEngine, SuspendEngine};
 use crate::error::ConfigError;
+use crate::operations;
 use crate::options::Given;
 use crate::origin::Origin;
 use crate::settings::{Address, ListenerSpec, Protocol, Settings};
@@ -24,6 +28,12 @@ pub(crate) struct Draft<'w> {
     pub(crate) processes: Option<Asked<u32>>,
     pub(crate) body_early: Option<Asked<()>>,
     pub(crate) ugreen_stacksize: Option<Asked<()>>,
+    pub(crate) die_on_term: bool,
+    /// Where a logger sends all lines; `None` within is standard error.
+    pub(crate) logger: Option<Asked<Option<PathBuf>>>,
+    pub(crate) request_loggers: Vec<Asked<Option<PathBuf>>>,
+    /// The last use of each option that changes settings, by the option's first name.
+    pub(crate) last: BTreeMap<&'static str, Asked<()>>,
 }
 
 /// A listener whose protocol may still depend on an option to come.
@@ -56,7 +66,7 @@ impl<T> Asked<T> {
         }
     }
 
-    fn bad(&self, reason: impl Into<Box<str>>, remedy: impl Into<Box<str>>) -> ConfigError {
+    pub(crate) fn bad(&self, reason: impl Into<Box<str>>, remedy: impl Into<Box<str>>) -> ConfigError {
         let given = Given { name: &self.name, value: &self.value, origin: &self.origin };
         ConfigError::bad_value(&given, reason, remedy)
     }
@@ -80,6 +90,10 @@ impl<'w> Draft<'w> {
             processes: None,
             body_early: None,
             ugreen_stacksize: None,
+            die_on_term: false,
+            logger: None,
+            request_loggers: Vec::new(),
+            last: BTreeMap::new(),
         }
     }
 
@@ -90,7 +104,9 @@ impl<'w> Draft<'w> {
         self.processes(&mut errors);
         self.listeners(&mut errors);
         self.application(&mut errors);
-        let notices = self.without_effect();
+        operations::check(&mut self, &mut errors);
+        let mut notices = self.without_effect();
+        notices.extend(operations::without_effect(&self));
         (self.settings, errors, notices)
     }
 

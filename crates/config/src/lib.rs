@@ -15,6 +15,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzz_entry;
 mod help;
+mod operations;
 mod options;
 mod origin;
 mod print;

@@ -1,4 +1,4 @@
-//! Strict readers for the kinds of values options take: flags, counts, sizes, times, addresses.
+//! Strict readers for the kinds of values options take: flags, counts, sizes, times, paths, addresses.
 //!
 //! They know nothing of options or origins; a [`Refusal`] gets both from whoever asked.
 
@@ -115,6 +115,60 @@ pub(crate) fn millis(text: &str) -> Parsed<u64> {
         .ok_or_else(|| refusal("longer than ten years"))
 }
 
+/// As [`millis`], where a time of none switches off what it belongs to, and so does `false`. At most a year.
+pub(crate) fn millis_or_never(text: &str) -> Parsed<u64> {
+    const YEAR_MS: u64 = 1000 * 86_400 * 366;
+    if is_off(text) {
+        return Ok(0);
+    }
+    match millis(text)? {
+        longer if longer > YEAR_MS => Err(Refusal::new("longer than a year", "write 0 for never")),
+        time => Ok(time),
+    }
+}
+
+/// Milliseconds, as uWSGI counts where it looks at single requests; any other unit stands behind the number.
+pub(crate) fn bare_millis(text: &str) -> Parsed<u64> {
+    match digits(text) {
+        Some(_) => millis(&format!("{text}ms")),
+        None if text.ends_with(['s', 'm', 'h']) => millis(text),
+        None => Err(Refusal::new(
+            "not a time",
+            "write milliseconds as a whole number, or put the unit behind it: 500, 500ms, 1.5s",
+        )),
+    }
+}
+
+/// Memory in bytes, written in megabytes, or with `k`, `m` or `g` behind it; `0` and `false` are none.
+pub(crate) fn megabytes(text: &str) -> Parsed<u64> {
+    /// Nobody has so much for one process: bytes were meant where megabytes are read.
+    const MOST: u64 = 16 << 40;
+    const REMEDY: &str = "write megabytes as a whole number, or put a unit behind it: 512, 512m, 2g";
+    if is_off(text) {
+        return Ok(0);
+    }
+    let bytes = match digits(text) {
+        Some(number) => number.checked_mul(1 << 20),
+        None => Some(size(text).map_err(|refusal| Refusal::new(refusal.reason, REMEDY))?),
+    };
+    bytes.filter(|bytes| *bytes <= MOST).ok_or_else(|| Refusal::new("more than 16 TiB", REMEDY))
+}
+
+/// Path of a file, which need not exist.
+pub(crate) fn path(text: &str) -> Parsed<PathBuf> {
+    if text.is_empty() || text == "true" || text.contains('\0') {
+        return Err(Refusal::new("not a path", "write the path of a file"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// Number of a uwsgi signal.
+pub(crate) fn signal(text: &str) -> Parsed<u8> {
+    digits(text)
+        .and_then(|number| u8::try_from(number).ok())
+        .ok_or_else(|| Refusal::new("not a signal", "write the number of a uwsgi signal, from 0 to 255"))
+}
+
 /// Mode bits of a socket: three octal digits, with or without a leading zero.
 pub(crate) fn mode(text: &str) -> Parsed<u32> {
     let octal = text.strip_prefix('0').filter(|rest| rest.len() == 3).unwrap_or(text);
@@ -123,6 +177,20 @@ pub(crate) fn mode(text: &str) -> Parsed<u32> {
         return Err(Refusal::new("not a mode", "write three octal digits, for example 660"));
     }
     u32::from_str_radix(octal, 8).map_err(|_| Refusal::new("not a mode", "write three octal digits"))
+}
+
+/// Where something else than requests is served: as [`address`], without descriptors. `false` is nowhere.
+pub(crate) fn side_address(text: &str) -> Parsed<Option<Address>> {
+    if is_off(text) {
+        return Ok(None);
+    }
+    match address(text)? {
+        Address::Inherited(_) => Err(Refusal::new(
+            "only listeners for requests can be inherited",
+            "write host:port, :port, [ipv6]:port, /path/to.sock or @abstract",
+        )),
+        address => Ok(Some(address)),
+    }
 }
 
 /// Where to listen.
@@ -236,6 +304,45 @@ mod tests {
     }
 
     #[test]
+    fn times_that_may_be_never() {
+        assert_eq!(millis_or_never("0"), Ok(0));
+        assert_eq!(millis_or_never("off"), Ok(0));
+        assert_eq!(millis_or_never("1.5"), Ok(1500));
+        assert_eq!(millis_or_never("31536000"), Ok(31_536_000_000));
+        assert!(millis_or_never("40000000").unwrap_err().reason.contains("a year"));
+    }
+
+    #[test]
+    fn times_of_requests() {
+        assert_eq!(bare_millis("1500"), Ok(1500));
+        assert_eq!(bare_millis("1.5s"), Ok(1500));
+        assert_eq!(bare_millis("250ms"), Ok(250));
+        for bad in ["", "1.5", "s", "-5", "99999999999999999999"] {
+            assert!(bare_millis(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn memory() {
+        assert_eq!(megabytes("512"), Ok(512 << 20));
+        assert_eq!(megabytes("2g"), Ok(2 << 30));
+        assert_eq!(megabytes("0"), Ok(0));
+        assert_eq!(megabytes("false"), Ok(0));
+        assert!(megabytes("536870912").unwrap_err().remedy.contains("megabytes"));
+        for bad in ["", "1.5g", "much", "18446744073709551615", "99999999g"] {
+            assert!(megabytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn signals() {
+        assert_eq!((signal("0"), signal("255")), (Ok(0), Ok(255)));
+        for bad in ["", "256", "-1", "SIGHUP"] {
+            assert!(signal(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn counts_are_strict_and_say_their_bounds() {
         assert_eq!(count("10", 1, 10), Ok(10));
         assert!(count("11", 1, 10).unwrap_err().remedy.contains("from 1 to 10"));
@@ -281,11 +388,13 @@ mod tests {
         #[test]
         fn no_reader_panics(text in "\\PC{0,24}") {
             let _ = (count(&text, 0, 10), size(&text), millis(&text), mode(&text), address(&text));
+            let _ = (millis_or_never(&text), bare_millis(&text), megabytes(&text), signal(&text), path(&text));
         }
 
         #[test]
         fn numbers_with_units_never_panic(text in "[0-9]{0,21}[.]?[0-9]{0,21} ?(ms|s|m|h|k|M|g|kib|b)?") {
             let _ = (count(&text, 0, 10), size(&text), millis(&text), mode(&text), address(&text));
+            let _ = (millis_or_never(&text), bare_millis(&text), megabytes(&text), signal(&text));
         }
 
         #[test]

@@ -28,7 +28,6 @@ const ANY: Arg = Arg::Required("VALUE");
 const OPTIONS: &[OptionDef] = &[
     so_anyway("enable-threads", FLAG, "the application's own threads always run").short('T'),
     so_anyway("single-interpreter", FLAG, "there is always one interpreter per worker").short('i'),
-    so_anyway("die-on-term", FLAG, "SIGTERM always stops, after the requests in progress"),
     so_anyway("thunder-lock", FLAG, "connections are shared among workers without a lock"),
     so_anyway("manage-script-name", FLAG, "mounts always split SCRIPT_NAME and PATH_INFO"),
     so_anyway("no-orphans", FLAG, "workers never outlive the master"),
@@ -62,6 +61,7 @@ const OPTIONS: &[OptionDef] = &[
     so_anyway("disable-sendfile", FLAG, "a matter of implementation"),
     so_anyway("skip-atexit-teardown", FLAG, "a matter of implementation"),
     so_anyway("reload-mercy", TIME, "no other processes wait; see worker-reload-mercy"),
+    so_anyway("stats-no-metrics", FLAG, "there are no metrics among the statistics"),
     so_anyway("max-apps", N, "mounts are not limited"),
     so_anyway("check-interval", N, "the master acts on events, not in intervals"),
     so_anyway("reaper", FLAG, "the master always collects its children"),
@@ -73,6 +73,8 @@ const OPTIONS: &[OptionDef] = &[
         .aliases(&["http-connect-timeout"]),
     said("http-processes", N, "HTTP is served by the workers, there are no router processes")
         .aliases(&["http-workers"]),
+    said("signal-bufsize", N, "the queue of uwsgi signals has a size of its own")
+        .aliases(&["signals-bufsize"]),
     said("body-read-warning", N, "bodies above post-buffering are in a file, whatever read() collects"),
     said("threads-stacksize", N, "there are no request threads").aliases(&[
         "thread-stacksize",

@@ -63,125 +63,62 @@ pub(crate) fn names() -> impl Iterator<Item = (&'static str, &'static Elsewhere)
 /// All groups.
 pub(crate) const GROUPS: &[Elsewhere] = &[
     group(
-        "a watchdog over blocked workers is not in this version",
-        "remove it; request-timeout = SECONDS ends requests that wait or yield, and the server in front can give up the others (nginx: uwsgi_read_timeout)",
+        "a worker that is blocked gets no other warning than harakiri",
+        "remove it; the stack of such a worker and its requests are in the log before it is killed",
         &[
-            "harakiri",
-            "harakiri-verbose",
             "harakiri-graceful-timeout",
             "harakiri-graceful-signal",
             "harakiri-queue-threshold",
             "harakiri-no-arh",
             "no-harakiri-arh",
             "no-harakiri-after-req-hook",
-            "http-harakiri",
         ],
-    )
-    .letters(&['t']),
+    ),
     group(
-        "recycling of workers is not in this version",
-        "remove it; if the application leaks, restart the service from time to time",
+        "recycling a worker because of an exception is not in this version",
+        "remove it: an exception ends its request alone; if the application cannot go on, it calls uwsgi.reload()",
         &[
-            "max-requests",
-            "max-requests-delta",
-            "min-worker-lifetime",
-            "max-worker-lifetime",
-            "max-worker-lifetime-delta",
-            "reload-on-as",
-            "reload-on-rss",
-            "evil-reload-on-as",
-            "evil-reload-on-rss",
             "reload-on-exception",
             "reload-on-exception-type",
             "reload-on-exception-value",
             "reload-on-exception-repr",
         ],
-    )
-    .letters(&['R']),
+    ),
     group(
         "scaling the number of workers is not in this version",
         "remove it and give the number of workers with processes; async cores cost little while idle",
         &["cheaper", "cheaper-*", "cheap", "idle", "die-on-idle"],
     ),
     group(
-        "reloading is not in this version",
-        "remove it and restart the service: requests in progress are served before it ends",
+        "looking for changed Python files is not in this version",
+        "write touch-reload = FILE and touch that file, or let a tool such as watchfiles send SIGHUP to the master",
         &[
-            "touch-reload",
-            "touch-workers-reload",
-            "touch-chain-reload",
-            "touch-mules-reload",
-            "touch-spoolers-reload",
-            "fs-reload",
-            "fs-brutal-reload",
-            "fs-signal",
             "py-autoreload",
             "py-auto-reload",
             "python-autoreload",
             "python-auto-reload",
             "py-auto-reload-ignore",
-            "exit-on-reload",
-            "reload-os-env",
-            "sigterm-reload",
         ],
     ),
     group(
-        "controlling a running server through files is not in this version",
-        "send posix signals to the pid in pidfile",
-        &["master-fifo", "touch-exec", "touch-signal", "stop", "reload", "pause", "suspend", "resume", "signal"],
+        "a reload never cuts requests off",
+        "write touch-reload = FILE, and worker-reload-mercy = SECONDS for the time requests have to end",
+        &["fs-brutal-reload"],
     ),
     group(
-        "statistics are not in this version",
-        "remove it; the request log has the figures of each request",
-        &[
-            "stats",
-            "stats-server",
-            "stats-http",
-            "stats-minified",
-            "stats-min",
-            "stats-no-cores",
-            "stats-no-metrics",
-            "stats-push",
-            "stats-pusher-default-freq",
-            "enable-metrics",
-            "metric",
-            "metric-*",
-            "metrics-*",
-            "memory-report",
-            "http-stats",
-            "http-stats-server",
-            "http-ss",
-        ],
-    )
-    .letters(&['m']),
+        "commands to a running server are not options here",
+        "use greenloom ctl with control-socket, or send posix signals to the pid in pidfile: HUP reloads, TERM stops",
+        &["stop", "reload", "pause", "suspend", "resume", "signal"],
+    ),
     group(
-        "the form of log lines is fixed in this version",
-        "remove it: request lines are uWSGI's default ones, with every field in its place",
-        &[
-            "log-format",
-            "logformat",
-            "log-format-strftime",
-            "logformat-strftime",
-            "log-date",
-            "logdate",
-            "log-prefix",
-            "log-micros",
-            "log-x-forwarded-for",
-            "log-zero",
-            "log-slow",
-            "log-4xx",
-            "log-5xx",
-            "log-big",
-            "log-sendfile",
-            "log-ioerror",
-        ],
+        "sending statistics out, and metrics of the application's own, are not in this version",
+        "let Prometheus or another collector fetch them: metrics = ADDRESS, or stats = ADDRESS for uWSGI's JSON",
+        &["stats-push", "stats-pusher-default-freq", "enable-metrics", "metric", "metric-*", "metrics-*"],
     ),
     group(
         "log destinations besides a file and standard error are not in this version",
         "log to a file with logto, or to standard error and let the service manager (systemd, Docker) forward it",
         &[
-            "logger",
-            "req-logger",
             "log-syslog",
             "log-rsyslog",
             "log-socket",
@@ -196,18 +133,9 @@ pub(crate) const GROUPS: &[Elsewhere] = &[
         ],
     ),
     group(
-        "rotating the log is not in this version",
-        "remove it; rotate with logrotate and copytruncate",
-        &[
-            "log-reopen",
-            "log-truncate",
-            "log-maxsize",
-            "log-backupname",
-            "logfile-chown",
-            "logfile-chmod",
-            "touch-logrotate",
-            "touch-logreopen",
-        ],
+        "this way to look after the log file is not in this version",
+        "rotate with log-maxsize, or with logrotate and touch-logreopen; start greenloom as the owner the file shall have",
+        &["logfile-chown", "touch-logrotate"],
     ),
     group(
         "static files are not in this version",
@@ -320,11 +248,10 @@ pub(crate) const GROUPS: &[Elsewhere] = &[
         &["so-send-timeout", "socket-send-timeout", "so-write-timeout", "socket-write-timeout"],
     ),
     group(
-        "changing the owner of files and dropping privileges are not in this version",
-        "start greenloom as the user it shall run as (systemd: User=, Group=, UMask=)",
+        "this way to change owners and privileges is not in this version",
+        "write uid and gid, which apply once the listeners are bound, or start greenloom as the user it shall run as (systemd: User=, Group=)",
         &[
             "chown-socket",
-            "umask",
             "add-gid",
             "no-initgroups",
             "drop-after-init",
@@ -346,15 +273,9 @@ pub(crate) const GROUPS: &[Elsewhere] = &[
         ],
     ),
     group(
-        "running in the background is not in this version",
-        "remove it and let a service manager run greenloom (systemd, supervisord, Docker)",
-        &["daemonize", "daemonize2"],
-    )
-    .letters(&['d']),
-    group(
         "the HTTP router of uWSGI has no counterpart: the workers serve HTTP themselves",
         "remove it; to serve other machines' applications put nginx or HAProxy in front",
-        &["http-to", "http-*", "httprouter-*", "rawrouter*", "sslrouter*", "router-*", "forkpty*", "tuntap*"],
+        &["http-to", "http-harakiri", "http-stats", "http-stats-server", "http-ss", "http-*", "httprouter-*", "rawrouter*", "sslrouter*", "router-*", "forkpty*", "tuntap*"],
     ),
     group(
         "greenloom runs one site per server",
@@ -364,15 +285,12 @@ pub(crate) const GROUPS: &[Elsewhere] = &[
     group(
         "background work belongs into processes of its own",
         "use a task queue (Celery, RQ, Dramatiq) or a service of its own",
-        &["mule", "mules", "mule-*", "farm", "spooler", "spooler-*", "spoolers", "touch-spooler-*", "spool*"],
+        &["mule", "mules", "mule-*", "farm", "spooler", "spooler-*", "spoolers", "touch-mules-reload", "touch-spoolers-reload", "touch-spooler-*", "spool*"],
     ),
     group(
-        "cron jobs, timers and uwsgi signals are not in this version",
-        "use cron or systemd timers",
-        &[
-            "cron", "cron2", "cron-*", "legion-cron", "unique-cron", "unique-legion-cron", "timer", "rbtimer", "signal-bufsize",
-            "signals-bufsize",
-        ],
+        "greenloom starts no other programs",
+        "run commands from cron or systemd timers; for functions of the application there are uwsgi.add_cron and the decorators of uwsgidecorators",
+        &["cron", "cron2", "cron-*", "legion-cron", "unique-cron", "unique-legion-cron"],
     ),
     group(
         "greenloom starts no other programs",
@@ -389,6 +307,7 @@ pub(crate) const GROUPS: &[Elsewhere] = &[
             "after-request-call",
             "worker-exec",
             "worker-exec2",
+            "touch-exec",
             "as-*",
             "command-mode",
             "no-server",
@@ -399,9 +318,9 @@ pub(crate) const GROUPS: &[Elsewhere] = &[
         ],
     ),
     group(
-        "memory shared between workers (caches, queues, shared areas, locks) is not part of greenloom",
+        "memory shared between workers (caches, queues, shared areas) is not part of greenloom",
         "use a server made for it (Redis, memcached)",
-        &["cache", "cache2", "cache-*", "queue", "queue-*", "sharedarea", "py-sharedarea", "locks", "lock-*", "ftok", "flock*"],
+        &["cache", "cache2", "cache-*", "queue", "queue-*", "sharedarea", "py-sharedarea", "lock-*", "ftok", "flock*"],
     )
     .letters(&['A', 'q', 'Q']),
     group(
@@ -486,6 +405,7 @@ pub(crate) const GROUPS: &[Elsewhere] = &[
             "wsgi-disable-file-wrapper",
             "wsgi-manage-chunked-input",
             "py-tracebacker",
+            "reload-os-env",
             "py-call-uwsgi-fork-hooks",
             "optimize",
             "py-executable",
@@ -588,7 +508,7 @@ mod tests {
 
     #[test]
     fn names_are_found_whole_and_by_their_start() {
-        assert!(find("http-stats").unwrap().reason.contains("statistics"));
+        assert!(find("stats-push").unwrap().reason.contains("statistics"));
         assert!(find("cheaper-busyness-max").is_none());
         assert!(find_by_start("cheaper-busyness-max").unwrap().reason.contains("scaling"));
         assert!(find_by_start("processes").is_none());

@@ -6,6 +6,7 @@
 mod accepted;
 mod application;
 mod configuration;
+mod control;
 mod elsewhere;
 mod engine;
 mod information;
@@ -13,6 +14,9 @@ mod limits;
 mod listening;
 mod logging;
 mod processes;
+mod recycling;
+mod signals;
+mod status;
 
 pub(crate) use application::is_part;
 pub(crate) use configuration::{BlockKind, Condition, SourceKind};
@@ -42,8 +46,12 @@ pub(crate) const CATEGORIES: &[Category] = &[
     application::CATEGORY,
     engine::CATEGORY,
     processes::CATEGORY,
+    control::CATEGORY,
     limits::CATEGORY,
+    recycling::CATEGORY,
     logging::CATEGORY,
+    status::CATEGORY,
+    signals::CATEGORY,
     configuration::CATEGORY,
     information::CATEGORY,
     accepted::CATEGORY,

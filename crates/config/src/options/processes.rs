@@ -1,9 +1,8 @@
-//! Options: processes and their lives.
+//! Options: processes, and what they are allowed.
 
 use super::{Arg, Category, Given, OptionDef};
 use crate::draft::{Asked, Draft};
 use crate::values::{self, Parsed, Refusal};
-use crate::world;
 
 /// A machine that could use more workers than this is not known to us.
 const PROCESSES_MAX: u32 = 4096;
@@ -11,7 +10,7 @@ const PROCESSES_MAX: u32 = 4096;
 pub(super) const CATEGORY: Category = Category {
     word: "processes",
     title: "Processes",
-    intro: "A master supervises the workers and runs no application code. SIGTERM and SIGINT stop after the requests in progress have been served, or at once when they come a second time.",
+    intro: "A master supervises the workers and runs no application code.",
     options: OPTIONS,
 };
 
@@ -28,17 +27,15 @@ const OPTIONS: &[OptionDef] = &[
         .aliases(&["pidfile2", "safe-pidfile", "safe-pidfile2"]),
     OptionDef::switch("vacuum", |draft, on, _| draft.settings.vacuum = on, "remove UNIX sockets and the pid file at exit")
         .default_value("true"),
-    OptionDef::set(
-        "worker-reload-mercy",
-        Arg::Required("TIME"),
-        mercy,
-        "how long requests may take to end at stop",
-    )
-    .default_value("60")
-    .details("What is not finished then is cut."),
-    OptionDef::set("uid", Arg::Required("USER"), uid, "only the user greenloom runs as is accepted")
-        .details("Greenloom does not change its user in this version: start it as the user it shall run as, for example with User= in a systemd unit."),
-    OptionDef::set("gid", Arg::Required("GROUP"), gid, "only the group greenloom runs as is accepted"),
+    OptionDef::set("uid", Arg::Required("USER"), uid, "user to become once the listeners are bound, by name or number")
+        .details("Needs the right to change the user, as root has it. The application is loaded as this user."),
+    OptionDef::set("gid", Arg::Required("GROUP"), gid, "group to become once the listeners are bound, by name or number"),
+    OptionDef::set("umask", Arg::Required("MODE"), umask, "mode bits that new files and sockets do not get")
+        .details("Three octal digits. By default the umask is what the process was started with."),
+    OptionDef::set("daemonize", Arg::Required("FILE"), daemonize, "leave the terminal, and write all lines to a file")
+        .aliases(&["daemonize2"])
+        .short('d')
+        .details("Not for systemd, supervisord or Docker, which want to see the process they have started. A file named by logto comes before this one."),
 ];
 
 fn processes(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
@@ -49,49 +46,41 @@ fn processes(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
 }
 
 fn pidfile(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
-    if given.value.is_empty() {
-        return Err(Refusal::new("not a path", "write the path of a file"));
-    }
-    draft.settings.pidfile = Some(given.value.into());
-    Ok(())
-}
-
-fn mercy(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
-    draft.settings.limits.worker_reload_mercy_ms = values::millis(given.value)?;
+    draft.settings.pidfile = Some(values::path(given.value)?);
     Ok(())
 }
 
 fn uid(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
-    let (current, _) = draft.world.ids();
-    same_account(draft, given, "/etc/passwd", draft.world.user_id(given.value), current, "User=")
+    let id = account(given.value, |name| draft.world.user_id(name), "there is no such user")?;
+    draft.settings.master_process.uid = Some(id);
+    Ok(())
 }
 
 fn gid(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
-    let (_, current) = draft.world.ids();
-    same_account(draft, given, "/etc/group", draft.world.group_id(given.value), current, "Group=")
+    let id = account(given.value, |name| draft.world.group_id(name), "there is no such group")?;
+    draft.settings.master_process.gid = Some(id);
+    Ok(())
 }
 
-/// Asking for the account we run under changes nothing; any other needs privileges we do not use.
-fn same_account(
-    draft: &Draft<'_>,
-    given: &Given<'_>,
-    file: &str,
-    named: Option<u32>,
-    current: u32,
-    systemd: &str,
-) -> Parsed<()> {
-    if given.value.parse().ok().or(named) == Some(current) {
-        return Ok(());
+/// A number stands for itself, whether or not it has a name. The highest one is the kernel's word for "as it is".
+fn account(text: &str, by_name: impl Fn(&str) -> Option<u32>, unknown: &str) -> Parsed<u32> {
+    const REMEDY: &str = "write the name or number of an account of this machine";
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return values::count32(text, 0, u32::MAX - 1)
+            .map_err(|refusal| Refusal::new(refusal.reason, REMEDY));
     }
-    Err(Refusal::unavailable(
-        format!(
-            "greenloom runs as {} and does not change to {} in this version",
-            world::account_name(draft.world, file, current),
-            given.value
-        ),
-        format!(
-            "remove it and start greenloom under that account, for example with {systemd}{} in a systemd unit",
-            given.value
-        ),
-    ))
+    by_name(text).ok_or_else(|| Refusal::new(unknown, REMEDY))
+}
+
+fn umask(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
+    draft.settings.master_process.umask = Some(values::mode(given.value)?);
+    Ok(())
+}
+
+fn daemonize(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
+    draft.settings.master_process.daemonize = match given.value {
+        text if values::is_off(text) => None,
+        text => Some(super::logging::file(text)?),
+    };
+    Ok(())
 }

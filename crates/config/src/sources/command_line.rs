@@ -293,10 +293,10 @@ mod tests {
 
     #[test]
     fn what_greenloom_does_not_have_is_refused_unless_switched_off() {
-        let error = parsed(&["--harakiri", "30"]).unwrap_err();
-        assert_eq!(error.option(), Some("harakiri"));
-        assert_eq!(parsed(&["--stats-http=false"]).unwrap(), pairs(&[("stats-http", "false")]));
-        assert_eq!(parsed(&["-R", "1000"]).unwrap_err().option(), Some("-R"));
+        let error = parsed(&["--cheaper", "30"]).unwrap_err();
+        assert_eq!(error.option(), Some("cheaper"));
+        assert_eq!(parsed(&["--stats-push=false"]).unwrap(), pairs(&[("stats-push", "false")]));
+        assert_eq!(parsed(&["-q", "1000"]).unwrap_err().option(), Some("-q"));
         assert_eq!(
             parsed(&["--cheaper-busyness-max", "3"]).unwrap_err().option(),
             Some("cheaper-busyness-max")
