@@ -106,6 +106,9 @@ impl Master<'_> {
         let load_failed = ending == Ending::Exited(LOAD_FAILED) && was_starting && need_app;
         let cannot_serve = ending == Ending::Exited(CANNOT_SERVE) && was_starting;
         match (life, ending) {
+            (Life::Gone, Ending::Exited(0)) => {
+                say!("worker {id} (pid: {pid}) of generation {number} has finished its requests and left");
+            }
             (Life::Gone, _) => say!("worker {id} (pid: {pid}) of generation {number} {}", describe(ending)),
             (_, Ending::Exited(0)) => say!("worker {id} killed successfully (pid: {pid})"),
             _ if cannot_serve => say!("worker {id} (pid {pid}) cannot serve; its reason stands above"),

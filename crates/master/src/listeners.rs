@@ -103,10 +103,12 @@ impl Listeners {
         if let Some(limit) = limits::somaxconn().filter(|limit| settings.listen_backlog > *limit) {
             return Err(MasterError::Backlog { asked: settings.listen_backlog, limit });
         }
+        // What was bound for a generation that this one replaces before it came.
+        let previous = self.coming.take().unwrap_or_default();
         let mut coming: Vec<Rc<Bound>> = Vec::new();
         for (index, spec) in settings.listeners.iter().enumerate() {
             let address = resolved(&spec.address, settings);
-            let known = self.serving.iter().find(|bound| {
+            let known = self.serving.iter().chain(&previous).find(|bound| {
                 bound.address == address
                     && bound.listener.protocol == spec.protocol
                     && !coming.iter().any(|taken| Rc::ptr_eq(taken, bound))
@@ -122,12 +124,14 @@ impl Listeners {
             match bound {
                 Ok(bound) => coming.push(bound),
                 Err(error) => {
-                    self.coming = Some(coming);
-                    self.give_up();
+                    self.let_go(coming, Quietly::Yes);
+                    self.let_go(previous, Quietly::Yes);
                     return Err(error);
                 }
             }
         }
+        let unused = previous.into_iter().filter(|old| !coming.iter().any(|kept| Rc::ptr_eq(kept, old)));
+        self.let_go(unused.collect(), Quietly::Yes);
         self.coming = Some(coming);
         Ok(())
     }

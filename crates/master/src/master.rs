@@ -85,6 +85,8 @@ pub(crate) struct Master<'a> {
     /// Readiness says no although nothing is wrong: somebody asked for it.
     pub(crate) drained: bool,
     pub(crate) upgrade: Option<Upgrade>,
+    /// When the memory of workers is looked at next.
+    pub(crate) memory_at_ms: u64,
     /// Patience with generations that die.
     pub(crate) backoff: Backoff,
     pub(crate) phase: Phase,
@@ -173,6 +175,7 @@ impl Master<'_> {
             }
         }
         self.recycle_due(now_ms);
+        self.kill_the_greedy(now_ms);
     }
 
     fn timeout_ms(&self, now_ms: u64) -> Option<u64> {
@@ -186,6 +189,7 @@ impl Master<'_> {
             .chain(self.generations.iter().filter_map(|generation| generation.kill_at_ms))
             .chain(self.coming.as_ref().filter(|coming| coming.number.is_none()).map(|coming| coming.at_ms))
             .chain(self.recycling_deadline_ms())
+            .chain(self.memory_deadline_ms())
             .chain(leaving)
             .min()
             .map(|at_ms| at_ms.saturating_sub(now_ms))

@@ -98,6 +98,7 @@ fn run_bound(
         askers_again: Vec::new(),
         drained: false,
         upgrade: None,
+        memory_at_ms: 0,
         backoff: Backoff::default(),
         phase: Phase::Starting,
         settings: Rc::clone(&settings),

@@ -1,6 +1,8 @@
 //! Chores of the master: the log file, the pid file, the numbers for people.
 
+use greenloom_config::Recycling;
 use greenloom_proto::control::ToWorker;
+use greenloom_sys::process;
 
 use crate::commands::Answer;
 use crate::generations::Worker;
@@ -9,6 +11,13 @@ use crate::master::Master;
 use crate::messages::Order;
 use crate::pidfile::Pidfile;
 use crate::scoreboard::Sum;
+
+/// How often the memory of workers is looked at.
+const MEMORY_INTERVAL_MS: u64 = 1000;
+
+fn has_memory_limit(recycling: &Recycling) -> bool {
+    recycling.evil_rss_bytes > 0 || recycling.evil_address_space_bytes > 0
+}
 
 impl Master<'_> {
     /// Has every process open the log file anew.
@@ -25,6 +34,38 @@ impl Master<'_> {
         Ok(format!("{} was opened anew", path.display()))
     }
 
+    /// Kills workers that use more memory than they may (`--evil-reload-on-rss`, `--evil-reload-on-as`), looked at once a
+    /// second; others take their place.
+    pub(crate) fn kill_the_greedy(&mut self, now_ms: u64) {
+        let recycling = &self.settings.recycling;
+        if !has_memory_limit(recycling) {
+            return;
+        }
+        if self.memory_at_ms > now_ms {
+            return;
+        }
+        self.memory_at_ms = now_ms + MEMORY_INTERVAL_MS;
+        for worker in self.generations.iter().flat_map(|generation| &generation.workers) {
+            let Some(process) = worker.lifecycle.process() else { continue };
+            let Ok((address_space, resident)) = process::memory(process.pid) else { continue };
+            for (what, used, limit) in [
+                ("RSS", resident, recycling.evil_rss_bytes),
+                ("AS", address_space, recycling.evil_address_space_bytes),
+            ] {
+                if limit > 0 && used >= limit {
+                    say!("*** EVIL RELOAD ON WORKER {} {what}: {used} (pid: {}) ***", worker.id, process.pid);
+                    worker.kill();
+                    break;
+                }
+            }
+        }
+    }
+
+    /// When memory is looked at next.
+    pub(crate) fn memory_deadline_ms(&self) -> Option<u64> {
+        has_memory_limit(&self.settings.recycling).then_some(self.memory_at_ms)
+    }
+
     pub(crate) fn write_pidfile(&self) -> Answer {
         let Some(path) = &self.settings.pidfile else {
             return Err("there is no pid file (--pidfile)".to_owned());
@@ -38,21 +79,21 @@ impl Master<'_> {
         say!("instance total requests: {}", self.totals.requests());
         for generation in &self.generations {
             for worker in generation.workers.iter().filter(|worker| worker.lifecycle.process().is_some()) {
-                self.say_worker(generation.number, worker, generation.scoreboard.seat(worker.seat));
+                say_worker(generation.number, worker, generation.scoreboard.seat(worker.seat));
             }
         }
     }
+}
 
-    fn say_worker(&self, generation: u32, worker: &Worker, seat: Option<crate::scoreboard::Seat<'_>>) {
-        let Some((process, seat)) = worker.lifecycle.process().zip(seat) else { return };
-        let sums = seat.sums();
-        say!(
-            "worker {} (pid: {}, generation {generation}) requests: {} exceptions: {} busy cores: {}",
-            worker.id,
-            process.pid,
-            sums.of(Sum::Requests),
-            sums.of(Sum::Exceptions),
-            seat.busy_cores().load(std::sync::atomic::Ordering::Relaxed)
-        );
-    }
+fn say_worker(generation: u32, worker: &Worker, seat: Option<crate::scoreboard::Seat<'_>>) {
+    let Some((process, seat)) = worker.lifecycle.process().zip(seat) else { return };
+    let sums = seat.sums();
+    say!(
+        "worker {} (pid: {}, generation {generation}) requests: {} exceptions: {} busy cores: {}",
+        worker.id,
+        process.pid,
+        sums.of(Sum::Requests),
+        sums.of(Sum::Exceptions),
+        seat.busy_cores().load(std::sync::atomic::Ordering::Relaxed)
+    );
 }

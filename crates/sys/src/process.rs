@@ -264,6 +264,14 @@ pub fn kill(pid: Pid) -> io::Result<()> {
     Ok(rustix::process::kill_process(pid, Signal::KILL)?)
 }
 
+/// Address space and resident memory of a process, in bytes (proc(5), `statm`).
+pub fn memory(pid: Pid) -> io::Result<(u64, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm"))?;
+    let mut pages = text.split(' ').map(|word| word.parse::<u64>().unwrap_or(0));
+    let page = rustix::param::page_size() as u64;
+    Ok((pages.next().unwrap_or(0) * page, pages.next().unwrap_or(0) * page))
+}
+
 /// Whether a process of that number exists, dead but not yet collected included.
 pub fn exists(pid: Pid) -> bool {
     pid.rustix().is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
