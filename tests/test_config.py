@@ -97,7 +97,32 @@ class TestCommandLine:
         assert "nosuchplugin" in outcome.stderr
 
 
+class TestAccounts:
+    """Names come from the system; whether we may become them shows at the start."""
+
+    @pytest.mark.parametrize("options", [("--uid", "root", "--gid", "root"), ("--uid", "4711")])
+    def test_known(self, options):
+        outcome = run("--check", *GOOD, *options)
+        assert outcome.returncode == 0, outcome.stderr
+
+    @pytest.mark.parametrize("option", ["--uid", "--gid"])
+    def test_unknown(self, option):
+        outcome = run("--check", *GOOD, option, "no such account")
+        assert outcome.returncode == 1
+        assert (
+            f'option "{option.strip("-")}", value "no such account": there is no such'
+            in outcome.stderr
+        )
+
+
 class TestCheck:
+    def test_contradictions_name_both_places(self, tmp_path):
+        path = write(tmp_path, "[uwsgi]\nmaster = false\n")
+        outcome = run("--check", *GOOD, "--stats", "127.0.0.1:0", "--ini", str(path))
+        assert outcome.returncode == 1
+        assert 'argument 6: option "stats"' in outcome.stderr
+        assert f"switched off ({path}:2)" in outcome.stderr
+
     def test_good(self):
         outcome = run("--check", *GOOD)
         assert outcome.returncode == 0, outcome.stderr
