@@ -609,6 +609,19 @@ mod tests {
 
     proptest! {
         #[test]
+        fn no_value_of_any_option_panics(
+            uses in proptest::collection::vec(
+                (any::<proptest::sample::Index>(), "(/|:|@|file:|[0-9]{1,21}|-1|off|true|\\PC{0,6})[ =:.]?([0-9]{1,21}|[kmgsh]{1,2}|%|\\PC{0,6})"),
+                1..5,
+            )
+        ) {
+            let names: Vec<_> = options::all().flat_map(OptionDef::names).collect();
+            let args: Vec<OsString> =
+                uses.iter().map(|(name, value)| format!("--{}={value}", name.get(&names)).into()).collect();
+            let _ = load(&args, &FakeWorld::default());
+        }
+
+        #[test]
         fn no_command_line_panics(
             args in proptest::collection::vec("-{0,2}([a-zC]|socket|mount|env|help|get|async|set|for|endfor|ini|x\\.ini|if-opt)?[=: ]?\\PC{0,8}", 0..6)
         ) {
