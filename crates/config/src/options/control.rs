@@ -29,7 +29,7 @@ const OPTIONS: &[OptionDef] = &[
         .details("This is so anyway. Switched off it changes nothing: sigterm-reload asks for uWSGI's old meaning."),
     OptionDef::switch("sigterm-reload", |draft, on, _| draft.settings.master_process.sigterm_reload = on, "SIGTERM reloads, as in uWSGI without die-on-term")
         .default_value("false")
-        .details("Then SIGINT and SIGQUIT stop. Not for systemd and containers, which stop a service with SIGTERM."),
+        .details("Then SIGINT stops, and SIGQUIT does at once. Not for systemd and containers, which stop a service with SIGTERM."),
     OptionDef::switch("exit-on-reload", |draft, on, _| draft.settings.master_process.exit_on_reload = on, "stop where a reload is asked for")
         .default_value("false")
         .details("For service managers that start the server again."),
