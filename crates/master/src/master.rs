@@ -315,7 +315,7 @@ impl Master<'_> {
                     say!("the application asks for a stop...");
                     self.command(Command::Stop, Asker::nobody(), now_ms);
                 }
-                FromWorker::Signal(_) | FromWorker::Register(_) => {}
+                FromWorker::Signal(_) | FromWorker::SignalTaken(_) | FromWorker::Register(_) => {}
             }
         }
     }

@@ -39,6 +39,9 @@ pub enum FromWorker {
     Stop,
     /// The application raises a uwsgi signal.
     Signal(u8),
+    /// The loop has taken a [`ToWorker::Signal`] of this number: it is the worker's business from now on. Until it says so, the
+    /// master gives it to another process if this one dies, and gives this one but a few more.
+    SignalTaken(u8),
     /// The application registers something with the signal framework.
     Register(Registration),
 }
@@ -111,6 +114,7 @@ impl FromWorker {
             Self::Reload => frame(b'R', &[]),
             Self::Stop => frame(b'S', &[]),
             Self::Signal(number) => frame(b's', &[*number]),
+            Self::SignalTaken(number) => frame(b't', &[*number]),
             Self::Register(registration) => frame(b'g', &registration.encode()),
         }
     }
@@ -122,6 +126,7 @@ impl FromWorker {
             (b'R', []) => Some(Self::Reload),
             (b'S', []) => Some(Self::Stop),
             (b's', [number]) => Some(Self::Signal(*number)),
+            (b't', [number]) => Some(Self::SignalTaken(*number)),
             (b'g', registration) => Registration::decode(registration).map(Self::Register),
             _ => None,
         }
@@ -257,6 +262,7 @@ mod tests {
             FromWorker::Reload,
             FromWorker::Stop,
             FromWorker::Signal(0),
+            FromWorker::SignalTaken(255),
         ]);
         reports
     }
