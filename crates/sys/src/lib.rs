@@ -10,6 +10,7 @@ pub mod clock;
 pub mod epoll;
 pub mod eventfd;
 pub mod fdpass;
+pub mod inotify;
 pub mod limits;
 pub mod listen;
 pub mod net;
