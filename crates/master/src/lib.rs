@@ -33,13 +33,12 @@ mod pidfile;
 mod relay;
 mod reload;
 pub mod scoreboard;
+mod signalling;
 mod stopping;
-#[cfg_attr(not(test), expect(dead_code, reason = "the master's loop does not watch files yet"))]
 mod touch;
 mod tree;
 mod upgrade;
 mod upkeep;
-#[expect(dead_code, reason = "the master's loop does not route signals yet")]
 mod uwsgi_signals;
 mod worker_process;
 

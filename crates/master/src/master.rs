@@ -23,7 +23,9 @@ use crate::listeners::Listeners;
 use crate::log::say;
 use crate::messages::Report;
 use crate::scoreboard::{Count, Totals};
+use crate::touch::TouchWatch;
 use crate::upgrade::Upgrade;
+use crate::uwsgi_signals::{Now, UwsgiSignals};
 
 /// The command that starts a generation.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +87,10 @@ pub(crate) struct Master<'a> {
     /// Readiness says no although nothing is wrong: somebody asked for it.
     pub(crate) drained: bool,
     pub(crate) upgrade: Option<Upgrade>,
+    pub(crate) uwsgi_signals: UwsgiSignals,
+    /// Files whose change reloads, and those whose change reopens the log.
+    pub(crate) touch_reload: TouchWatch,
+    pub(crate) touch_logreopen: TouchWatch,
     /// When the memory of workers is looked at next.
     pub(crate) memory_at_ms: u64,
     /// Patience with generations that die.
@@ -96,6 +102,7 @@ pub(crate) struct Master<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Signals,
+    FileMonitors,
     Channel(usize),
     Control(usize, usize),
 }
@@ -121,11 +128,13 @@ impl Master<'_> {
                     Source::Signals => {
                         self.signals.take().into_iter().for_each(|signal| self.signal(signal, now_ms));
                     }
+                    Source::FileMonitors => self.uwsgi_signals.on_readable(Now::read()),
                     Source::Channel(generation) => self.read_reports(generation, now_ms),
                     Source::Control(generation, worker) => self.read_control(generation, worker, now_ms),
                 }
             }
             self.reap(now_ms);
+            self.deliver_signals();
         }
     }
 
@@ -133,6 +142,10 @@ impl Master<'_> {
     fn wait(&self, timeout_ms: Option<u64>) -> Vec<Source> {
         let mut sources = vec![Source::Signals];
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.signals.as_fd()];
+        if let Some(fd) = self.uwsgi_signals.fd() {
+            sources.push(Source::FileMonitors);
+            fds.push(fd);
+        }
         for (g, generation) in self.generations.iter().enumerate() {
             if let Some(channel) = generation.channel() {
                 sources.push(Source::Channel(g));
@@ -176,6 +189,7 @@ impl Master<'_> {
         }
         self.recycle_due(now_ms);
         self.kill_the_greedy(now_ms);
+        self.look_at_touched_files(now_ms);
     }
 
     fn timeout_ms(&self, now_ms: u64) -> Option<u64> {
@@ -190,6 +204,9 @@ impl Master<'_> {
             .chain(self.coming.as_ref().filter(|coming| coming.number.is_none()).map(|coming| coming.at_ms))
             .chain(self.recycling_deadline_ms())
             .chain(self.memory_deadline_ms())
+            .chain(self.uwsgi_signals.deadline_ms(Now::read()))
+            .chain(self.touch_reload.deadline_ms())
+            .chain(self.touch_logreopen.deadline_ms())
             .chain(leaving)
             .min()
             .map(|at_ms| at_ms.saturating_sub(now_ms))
@@ -277,7 +294,7 @@ impl Master<'_> {
                         self.worker_died(g, index, ending, now_ms);
                     }
                 }
-                Report::Registered(_) => {}
+                Report::Registered(registration) => self.register(g, None, registration),
             }
         }
     }
@@ -315,7 +332,15 @@ impl Master<'_> {
                     say!("the application asks for a stop...");
                     self.command(Command::Stop, Asker::nobody(), now_ms);
                 }
-                FromWorker::Signal(_) | FromWorker::SignalTaken(_) | FromWorker::Register(_) => {}
+                FromWorker::Signal(number) => {
+                    self.uwsgi_signals.raise(Some(self.generations[g].number), number);
+                }
+                FromWorker::SignalTaken(number) => {
+                    if let Some(process) = self.generations[g].workers[w].lifecycle.process() {
+                        self.uwsgi_signals.taken(process.pid, number);
+                    }
+                }
+                FromWorker::Register(registration) => self.register(g, Some(w), registration),
             }
         }
     }

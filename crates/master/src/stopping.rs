@@ -91,12 +91,16 @@ impl Master<'_> {
                 generation.kill_at_ms = Some(u64::MAX);
             }
         }
-        let serving = self.serving;
+        let (serving, signals) = (self.serving, &mut self.uwsgi_signals);
         self.generations.retain(|generation| {
-            generation.process.is_some()
+            let stays = generation.process.is_some()
                 || !generation.is_deserted()
                 // Its configuration is what its successor starts with.
-                || (Some(generation.number) == serving && !stopping)
+                || (Some(generation.number) == serving && !stopping);
+            if !stays {
+                signals.generation_gone(generation.number);
+            }
+            stays
         });
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use greenloom_config::Settings;
+use greenloom_sys::clock::monotonic_ms;
 use greenloom_sys::process::{self, Pid};
 use greenloom_sys::signals::{self, PosixSignal, SignalPipe};
 
@@ -18,7 +19,9 @@ use crate::log::say;
 use crate::master::{Coming, Master, Phase, Recipe, Reread};
 use crate::pidfile::Pidfile;
 use crate::scoreboard::Totals;
+use crate::touch::TouchWatch;
 use crate::upgrade::Adoption;
+use crate::uwsgi_signals::{Now, UwsgiSignals};
 
 /// How the program was started, so that it can be started again as a generation.
 #[derive(Clone, Debug)]
@@ -82,6 +85,7 @@ fn run_bound(
     signals::unblock_all().map_err(MasterError::system("unblock posix signals"))?;
     let pidfile = settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let settings = Rc::new(settings.clone());
+    let now_ms = monotonic_ms();
     let mut master = Master {
         reread,
         listeners,
@@ -98,6 +102,9 @@ fn run_bound(
         askers_again: Vec::new(),
         drained: false,
         upgrade: None,
+        uwsgi_signals: UwsgiSignals::new(&settings.signals, settings.processes, Now::read()),
+        touch_reload: TouchWatch::new(&settings.master_process.touch_reload, now_ms),
+        touch_logreopen: TouchWatch::new(&settings.master_process.touch_logreopen, now_ms),
         memory_at_ms: 0,
         backoff: Backoff::default(),
         phase: Phase::Starting,
@@ -106,7 +113,7 @@ fn run_bound(
     if let Some(adoption) = adoption {
         adoption.adopt_into(&mut master)?;
         say!("gracefully (RE)spawned greenloom master process (pid: {})", Pid::current());
-        master.command(Command::Reload, Asker::nobody(), greenloom_sys::clock::monotonic_ms());
+        master.command(Command::Reload, Asker::nobody(), now_ms);
     } else {
         say!("spawned greenloom master process (pid: {})", Pid::current());
         let occasion = Occasion::Start;
