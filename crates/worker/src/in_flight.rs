@@ -1,4 +1,4 @@
-//! Requests that hold a core right now, and what each of them waits for: what an operator asks of a worker that stands
+//! Requests and handlers of uwsgi signals that hold a core right now, and what each of them waits for: what an operator asks of a worker that stands
 //! still. It only looks; whoever asks prints it, with what the language knows beside it (stacks).
 
 use std::fmt;
@@ -17,6 +17,8 @@ const NS_PER_MS: u64 = 1_000_000;
 pub struct InFlight {
     /// The core it holds.
     pub core: CoreId,
+    /// The uwsgi signal, if this is its handler: it has neither method nor target.
+    pub signal: Option<u8>,
     /// Its method, as sent.
     pub method: Vec<u8>,
     /// Its target, as sent: to be escaped before it is printed.
@@ -47,6 +49,8 @@ pub enum Doing {
     Drains,
     /// It waits for bytes of its request's body.
     Reads,
+    /// It waits for a user lock or a uwsgi signal.
+    Blocked,
     /// The application has left its coroutine by a switch of its own, and will come back by one.
     OwnSwitch,
 }
@@ -58,6 +62,7 @@ impl fmt::Display for Doing {
             Self::Queued => f.write_str("queued"),
             Self::Drains => f.write_str("its output to drain"),
             Self::Reads => f.write_str("its body to come"),
+            Self::Blocked => f.write_str("a lock or a signal"),
             Self::OwnSwitch => f.write_str("its own switch"),
             Self::Waits { fds, left_ms } => {
                 let mut comma = "";
@@ -82,6 +87,7 @@ impl Worker {
             let slot = &self.cores[core];
             InFlight {
                 core,
+                signal: slot.signal,
                 method: slot.request.method().to_vec(),
                 uri: slot.request.uri().to_vec(),
                 age_ms: (now_ns / NS_PER_MS).saturating_sub(slot.request.began_ms),
@@ -99,6 +105,7 @@ impl Worker {
             State::Free | State::Running | State::Queued => Doing::Queued,
             State::Stalled => Doing::Drains,
             State::Reading => Doing::Reads,
+            State::Blocked => Doing::Blocked,
             State::Waiting if slot.watches.is_empty() && slot.deadline_ns.is_none() => Doing::OwnSwitch,
             State::Waiting => {
                 // Reading and writing of one descriptor share a watch, which stands in the list twice.
@@ -130,6 +137,7 @@ mod tests {
         assert_eq!(Doing::Queued.to_string(), "queued");
         assert_eq!(Doing::Drains.to_string(), "its output to drain");
         assert_eq!(Doing::Reads.to_string(), "its body to come");
+        assert_eq!(Doing::Blocked.to_string(), "a lock or a signal");
         assert_eq!(Doing::OwnSwitch.to_string(), "its own switch");
     }
 }

@@ -47,7 +47,7 @@ pub enum Activity {
 pub enum WaitKind {
     /// Its turn.
     Turn,
-    /// Descriptors, or a time.
+    /// Descriptors, a time, a user lock or a uwsgi signal.
     Events,
     /// Its client, to read what was written.
     Drain,

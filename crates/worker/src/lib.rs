@@ -23,6 +23,12 @@
 //! nothing more of the application. A coroutine that suspends again is told again, behind everybody who waits for a turn;
 //! after eight times it gets [`Action::Abandon`]: the driver forgets the coroutine, and the core is free for others.
 //!
+//! # uwsgi signals
+//!
+//! A signal that the master sends makes [`Action::Signal`]: its handler runs in a *signal core*, of which there are some
+//! behind those of requests, so that it needs none of these. It can be suspended and cancelled like a request; its end is
+//! [`Worker::end_handler`] (`signals.rs`). User locks suspend whoever waits for them (`locks.rs`).
+//!
 //! # Who resumes whom
 //!
 //! An application may switch between its coroutines itself. So a core that is suspended in the worker's eyes may run, and
@@ -51,11 +57,13 @@ mod in_flight;
 mod inbound;
 mod incoming;
 mod instance;
+mod locks;
 mod options;
 mod outbound;
 mod request;
 mod request_log;
 mod schedule;
+mod signals;
 mod slots;
 mod standing;
 mod suspension;
@@ -74,6 +82,7 @@ pub use greenloom_sys::net::Peer;
 pub use in_flight::{Doing, InFlight};
 pub use incoming::{BodyFailure, BodyRead};
 pub use instance::{Activity, Address, Alone, Begun, Ended, Identity, Instance, Standing, WaitKind};
+pub use locks::{Locked, UserLocks};
 pub use options::WorkerOptions;
 pub use outbound::{Failure, Written};
 pub use request::{Request, Source};
@@ -85,10 +94,12 @@ pub use worker::{Counters, Worker};
 pub enum Action {
     /// A request waits in this core, complete but for a body that is read as it comes: run it on a coroutine.
     Start(CoreId),
+    /// A uwsgi signal has come: run its handler on a coroutine, in this signal core.
+    Signal(CoreId, u8),
     /// The coroutine of this core goes on, for this reason.
     Resume(CoreId, Wakeup),
     /// The coroutine of this core was told to end again and again, and has suspended every time: forget it where it
-    /// stands, without running any of its code, and call [`Worker::fail`].
+    /// stands, without running any of its code, and call [`Worker::fail`], or [`Worker::end_handler`].
     Abandon(CoreId),
     /// The worker is to end: with nothing left to do, or by order.
     Leave(Leave),

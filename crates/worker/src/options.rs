@@ -1,6 +1,9 @@
 //! What a worker needs to know of the configuration, in the units it works with.
 
-use greenloom_config::Settings;
+use greenloom_config::{Settings, SuspendEngine};
+
+/// Each one that waits costs a stack; more would only say that handlers pile up.
+const SIGNAL_CORES: u32 = 64;
 
 /// Limits and times of one worker. Times are milliseconds, sizes bytes.
 #[derive(Clone, Debug)]
@@ -8,6 +11,8 @@ use greenloom_config::Settings;
 pub struct WorkerOptions {
     /// Number of cores.
     pub cores: u32,
+    /// Handlers of uwsgi signals that run at the same time.
+    pub signal_cores: u32,
     /// Longest request head or uwsgi packet.
     pub head_bytes: usize,
     /// Most variables of a uwsgi packet, most fields of an HTTP head.
@@ -53,6 +58,11 @@ impl WorkerOptions {
         let limits = &settings.limits;
         Self {
             cores: settings.cores.max(1),
+            signal_cores: match settings.engine.suspend {
+                // One runs to its end before the next begins.
+                SuspendEngine::None => 1,
+                _ => SIGNAL_CORES,
+            },
             head_bytes: limits.head_bytes as usize,
             max_vars: limits.max_vars as usize,
             limit_post: (limits.limit_post > 0).then_some(limits.limit_post),

@@ -555,11 +555,7 @@ impl Worker {
     fn end(&mut self, core: CoreId, after: After) {
         // The application may have run for long since the clock was last looked at.
         self.reactor.refresh_now();
-        self.drop_waits(core);
-        if self.cores[core].state == CoreState::Queued {
-            // The application has gone on with it by itself.
-            self.schedule.remove(core);
-        }
+        self.leave_core(core);
         self.tell_ended(core);
         self.write_request_line(core);
         let after = self.end_body(core, after);
@@ -570,6 +566,16 @@ impl Worker {
         self.instance.set_busy(self.cores.busy());
         if self.accepting_paused {
             self.resume_accepting();
+        }
+    }
+
+    /// What a core ran has ended: nothing of it waits for anything any more.
+    pub(crate) fn leave_core(&mut self, core: CoreId) {
+        self.drop_waits(core);
+        self.forget_locks(core);
+        if self.cores[core].state == CoreState::Queued {
+            // The application has gone on with it by itself.
+            self.schedule.remove(core);
         }
     }
 

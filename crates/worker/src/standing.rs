@@ -53,7 +53,11 @@ impl Worker {
 
     /// The loop gives control away.
     pub(crate) fn hand_over(&mut self, action: Action) {
-        if let Action::Start(core) | Action::Resume(core, _) | Action::Abandon(core) = action {
+        if let Action::Start(core)
+        | Action::Signal(core, _)
+        | Action::Resume(core, _)
+        | Action::Abandon(core) = action
+        {
             self.watch.running = Some(core);
             self.instance.stamp(self.reactor.now_ms(), Activity::Runs(core));
         }
@@ -67,10 +71,13 @@ impl Worker {
             return;
         };
         let (core, slot) = slot;
+        if slot.signal.is_some() {
+            return; // No request.
+        }
         let wait = match slot.state {
             State::Free => return,
             State::Running | State::Queued => WaitKind::Turn,
-            State::Waiting => WaitKind::Events,
+            State::Waiting | State::Blocked => WaitKind::Events,
             State::Stalled => WaitKind::Drain,
             State::Reading => WaitKind::Body,
         };

@@ -233,6 +233,29 @@ impl Worker {
         }
     }
 
+    /// Suspends a core in the middle of a call until [`Self::unblock`]; the epoch of this suspension. Registered waits
+    /// stay for the yield that is still to come. `None`: it is cancelled.
+    pub(crate) fn block(&mut self, core: CoreId) -> Option<u32> {
+        if !self.begin_suspension(core) {
+            return None;
+        }
+        let slot = &mut self.cores[core];
+        slot.state = State::Blocked;
+        Some(slot.epoch)
+    }
+
+    /// Whether a core still stands where it was blocked.
+    pub(crate) fn is_blocked(&self, core: CoreId, epoch: u32) -> bool {
+        let slot = &self.cores[core];
+        slot.state == State::Blocked && slot.epoch == epoch
+    }
+
+    /// Lets a blocked core go on.
+    pub(crate) fn unblock(&mut self, core: CoreId) {
+        debug_assert_eq!(self.cores[core].state, State::Blocked, "{core:?}");
+        self.go_on(core, Wakeup::Turn);
+    }
+
     /// What every suspension begins with; `false`: the request is cancelled, and its coroutine will be told (again).
     pub(crate) fn begin_suspension(&mut self, core: CoreId) -> bool {
         self.flush(core);
@@ -333,10 +356,13 @@ impl Worker {
         self.counters.abandoned += 1;
         let slot = &mut self.cores[core];
         slot.abandoned = true;
-        let uri = String::from_utf8_lossy(slot.request.uri()).escape_debug().to_string();
+        let (what, which) = match slot.signal {
+            Some(number) => ("a signal handler", format!("signal {number}")),
+            None => ("a request", String::from_utf8_lossy(slot.request.uri()).escape_debug().to_string()),
+        };
         self.log_server(&format!(
-            "a request was told to end {TOLD} times and has suspended every time: its coroutine is given up, its memory \
-             is lost until the worker leaves (core {}, {uri})",
+            "{what} was told to end {TOLD} times and has suspended every time: its coroutine is given up, its memory \
+             is lost until the worker leaves (core {}, {which})",
             core.0
         ));
     }
@@ -471,7 +497,7 @@ impl Worker {
                 self.schedule.remove(core);
                 self.cancel_now(core, why);
             }
-            State::Waiting | State::Stalled | State::Reading => self.cancel_now(core, why),
+            State::Waiting | State::Stalled | State::Reading | State::Blocked => self.cancel_now(core, why),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The worker: reactor, connections and cores put together. A turn becomes actions, pulled one by one.
 //!
 //! What happens to one connection is in `inbound.rs` (bytes to a core), `outbound.rs` (a core's bytes to the client),
-//! `suspension.rs` (waits) and `accepting.rs` (listeners); here is what they share and the order in which a turn
+//! `suspension.rs` (waits), `signals.rs` (handlers of uwsgi signals) and `accepting.rs` (listeners); here is what they share and the order in which a turn
 //! looks at things.
 
 use std::collections::VecDeque;
@@ -18,9 +18,11 @@ use crate::connection::{Connection, State};
 use crate::cores::table::Table;
 use crate::cores::watch::{Waiter, Watches};
 use crate::flusher::Flusher;
+use crate::locks::Locks;
 use crate::options::WorkerOptions;
 use crate::request::Request;
 use crate::schedule::Schedule;
+use crate::signals::Signals;
 use crate::slots::{Key, Slots};
 use crate::standing::Watch;
 use crate::{Action, CoreId, Instance, Leave, Listen, Wakeup};
@@ -36,6 +38,7 @@ pub(crate) mod kind {
     pub(crate) const WAKEUP: u8 = 7;
     pub(crate) const BODY: u8 = 8;
     pub(crate) const CENSUS: u8 = 9;
+    pub(crate) const LOCKS: u8 = 10;
 }
 
 /// Bytes one receive can bring. One buffer serves all connections.
@@ -53,6 +56,8 @@ const LOG_BYTES: usize = 16 * 1024;
 enum Phase {
     Events,
     Timers,
+    /// uwsgi signals that wait for their handlers.
+    Signals,
     /// Connections with input that came earlier; so many are left to this turn.
     Ready(usize),
     /// Requests that wait for a core.
@@ -86,8 +91,12 @@ pub struct Counters {
     pub refused: u64,
     /// Wake-ups that were meant for a wait that was over.
     pub stale_wakes: u64,
-    /// uwsgi signals handled.
+    /// uwsgi signals whose handlers were run.
     pub signals: u64,
+    /// Handlers of uwsgi signals that have failed.
+    pub signals_failed: u64,
+    /// uwsgi signals that found too many waiting and were dropped.
+    pub signals_dropped: u64,
 }
 
 /// See the crate's description.
@@ -107,7 +116,7 @@ pub struct Worker {
     pub(crate) schedule: Schedule,
     pub(crate) flusher: Option<Flusher>,
     pub(crate) instance: Box<dyn Instance>,
-    control: Option<OwnedFd>,
+    pub(crate) control: Option<OwnedFd>,
     /// Orders of the master that came in part.
     orders: Frames,
     /// See [`Self::watch_wakeup`].
@@ -132,6 +141,8 @@ pub struct Worker {
     /// Bytes taken back from the flusher; empty but for its capacity.
     pub(crate) taken: Vec<u8>,
     woken: Vec<Waiter>,
+    pub(crate) signals: Signals,
+    pub(crate) locks: Locks,
     log: Vec<u8>,
     date: [u8; 29],
     date_at_ms: u64,
@@ -166,7 +177,7 @@ impl Worker {
         let now = reactor.now_ms();
         options.request_timeouts.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         let mut worker = Self {
-            cores: Table::new(options.cores),
+            cores: Table::new(options.cores, options.signal_cores),
             options,
             reactor,
             embedded: false,
@@ -190,6 +201,8 @@ impl Worker {
             flushing: None,
             taken: Vec::new(),
             woken: Vec::new(),
+            signals: Signals::default(),
+            locks: Locks::default(),
             log: Vec::new(),
             date: http_date(clock::unix_seconds()),
             date_at_ms: now,
@@ -255,6 +268,11 @@ impl Worker {
         self.cores.busy()
     }
 
+    /// Whether no request and no handler of a uwsgi signal is here, running or about to.
+    pub fn is_idle(&self) -> bool {
+        self.cores.busy() == 0 && self.cores.busy_signals() == 0 && !self.has_handler_to_start()
+    }
+
     /// Open connections.
     pub fn connection_count(&self) -> usize {
         self.connections.len()
@@ -305,8 +323,13 @@ impl Worker {
                 },
                 Phase::Timers => match self.reactor.next_expired() {
                     Some(key) => self.on_timer(key),
-                    None => self.phase = Phase::Ready(self.ready.len().min(READY_PER_TURN)),
+                    None => self.phase = Phase::Signals,
                 },
+                Phase::Signals => {
+                    if !self.start_handler() {
+                        self.phase = Phase::Ready(self.ready.len().min(READY_PER_TURN));
+                    }
+                }
                 Phase::Ready(0) => self.phase = Phase::Parked,
                 Phase::Ready(left) => {
                     self.phase = Phase::Ready(left - 1);
@@ -368,14 +391,15 @@ impl Worker {
         self.pending.iter().any(|decided| {
             decided.epoch == epoch
                 && matches!(decided.action,
-                    Action::Start(other) | Action::Resume(other, _) | Action::Abandon(other) if other == core)
+                    Action::Start(other) | Action::Signal(other, _) | Action::Resume(other, _) | Action::Abandon(other)
+                        if other == core)
         })
     }
 
     fn end_turn(&mut self) {
         self.flush_log();
         self.leave_accepting_to_others();
-        if self.draining && !self.left && self.connections.len() == 0 && self.cores.busy() == 0 {
+        if self.draining && !self.left && self.connections.len() == 0 && self.is_idle() {
             self.leave(Leave::Drained);
         }
         self.turn_ends();
@@ -396,6 +420,7 @@ impl Worker {
             || !self.ready.is_empty()
             || !self.pending.is_empty()
             || (!self.parked.is_empty() && self.cores.has_free())
+            || self.has_handler_to_start()
     }
 
     /// Milliseconds a wait may take at most; `None`: for ever.
@@ -433,6 +458,7 @@ impl Worker {
             kind::EXPIRY => self.on_expiry(core_of(key)),
             kind::BODY => self.on_body_timer(Key::from_token(key)),
             kind::CENSUS => self.census_is_due(),
+            kind::LOCKS => self.on_lock_timer(),
             _ => {}
         }
     }
@@ -463,7 +489,7 @@ impl Worker {
         }
     }
 
-    fn on_control(&mut self) {
+    pub(crate) fn on_control(&mut self) {
         let Some(control) = &self.control else { return };
         let mut bytes = [0; 4096];
         match net::recv(control.as_fd(), &mut bytes) {
@@ -474,7 +500,8 @@ impl Worker {
                     match order {
                         ToWorker::Quit => self.leave(Leave::Ordered),
                         ToWorker::Drain | ToWorker::HandOver => self.drain(),
-                        ToWorker::Signal(_) | ToWorker::ReopenLog => {}
+                        ToWorker::Signal(number) => self.signal_came(number),
+                        ToWorker::ReopenLog => {}
                     }
                 }
             }
@@ -507,6 +534,11 @@ impl Worker {
                 _ => {}
             }
         }
+    }
+
+    /// Whether it was told to leave, and nothing begins any more.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.left
     }
 
     fn leave(&mut self, why: Leave) {

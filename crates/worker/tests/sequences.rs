@@ -294,7 +294,7 @@ mod tests {
                         self.steps.remove(&core).expect("a core without a request was given up");
                         self.worker.fail(core);
                     }
-                    Action::Leave(_) => unreachable!("nobody asked for it"),
+                    Action::Signal(..) | Action::Leave(_) => unreachable!("nobody asked for it"),
                 }
             }
             for core in self.steps.keys() {

@@ -1,4 +1,7 @@
-//! The table of cores, and its free list, which is LIFO: a lone client stays on one core, whose memory stays warm.
+//! The table of cores, and its free lists, which are LIFO: a lone client stays on one core, whose memory stays warm.
+//!
+//! Behind the cores of requests stand *signal cores*, made when they are needed: handlers of uwsgi signals run in them, so
+//! that they need no request's core. They have no request and no connection; everything else is as in any core.
 
 use std::os::fd::RawFd;
 
@@ -28,6 +31,8 @@ pub(crate) enum State {
     Stalled,
     /// Suspended until its request's body has bytes, an end or a failure.
     Reading,
+    /// Suspended in a call until somebody else lets it go on (a user lock, a uwsgi signal).
+    Blocked,
 }
 
 /// How far the response of a core has got.
@@ -114,50 +119,87 @@ pub(crate) struct Core {
     pub(crate) write_failed: bool,
     /// Receiving its request's body has failed.
     pub(crate) read_failed: bool,
+    /// The uwsgi signal whose handler runs in it; only in signal cores.
+    pub(crate) signal: Option<u8>,
+    /// The uwsgi signal that ended its last wait for one.
+    pub(crate) received_signal: Option<u8>,
+}
+
+impl Core {
+    fn new() -> Self {
+        Self {
+            state: State::Free,
+            connection: None,
+            request: Box::new(Request::new()),
+            incoming: None,
+            response: Response::NONE,
+            epoch: 0,
+            cancelled: None,
+            told: 0,
+            abandoned: false,
+            expires_ms: NEVER_MS,
+            expiry_armed_ms: None,
+            sequence: 0,
+            watches: Vec::new(),
+            deadline_ns: None,
+            armed_ms: None,
+            early: None,
+            detached: false,
+            sleeping: false,
+            ready_fd: None,
+            timed_out: false,
+            switches: 0,
+            first_slice: false,
+            slice_ns: None,
+            app: None,
+            log_always: false,
+            taken_ns: 0,
+            write_failed: false,
+            read_failed: false,
+            signal: None,
+            received_signal: None,
+        }
+    }
+
+    /// Something new runs in it.
+    fn begin(&mut self) {
+        self.state = State::Running;
+        self.response = Response::NONE;
+        self.cancelled = None;
+        self.told = 0;
+        self.abandoned = false;
+        self.switches = 0;
+        self.ready_fd = None;
+        self.timed_out = false;
+        self.app = None;
+        self.detached = false;
+        self.first_slice = true;
+        self.slice_ns = None;
+        self.log_always = false;
+        self.write_failed = false;
+        self.read_failed = false;
+        self.signal = None;
+        self.received_signal = None;
+    }
 }
 
 /// All cores of a worker.
 #[derive(Debug)]
 pub(crate) struct Table {
     cores: Vec<Core>,
+    /// Cores of requests: the first so many.
+    requests: u32,
     free: Vec<CoreId>,
+    /// Signal cores at most.
+    signals: u32,
+    free_signals: Vec<CoreId>,
 }
 
 impl Table {
-    pub(crate) fn new(cores: u32) -> Self {
-        let table = (0..cores)
-            .map(|_| Core {
-                state: State::Free,
-                connection: None,
-                request: Box::new(Request::new()),
-                incoming: None,
-                response: Response::NONE,
-                epoch: 0,
-                cancelled: None,
-                told: 0,
-                abandoned: false,
-                expires_ms: NEVER_MS,
-                expiry_armed_ms: None,
-                sequence: 0,
-                watches: Vec::new(),
-                deadline_ns: None,
-                armed_ms: None,
-                early: None,
-                detached: false,
-                sleeping: false,
-                ready_fd: None,
-                timed_out: false,
-                switches: 0,
-                first_slice: false,
-                slice_ns: None,
-                app: None,
-                log_always: false,
-                taken_ns: 0,
-                write_failed: false,
-                read_failed: false,
-            })
-            .collect();
-        Self { cores: table, free: (0..cores).map(CoreId).collect() }
+    pub(crate) fn new(requests: u32, signals: u32) -> Self {
+        let cores = (0..requests).map(|_| Core::new()).collect();
+        let free = (0..requests).map(CoreId).collect();
+        Self { cores, requests, free, signals, free_signals: Vec::new() }
     }
 
     /// Whether a core is free.
@@ -167,33 +209,51 @@ impl Table {
 
     /// Cores with a request.
     pub(crate) fn busy(&self) -> u32 {
-        u32::try_from(self.cores.len() - self.free.len()).unwrap_or(u32::MAX)
+        self.requests - u32::try_from(self.free.len()).unwrap_or(u32::MAX)
     }
 
     /// Gives a free core to a connection.
     pub(crate) fn take(&mut self, connection: Key) -> Option<CoreId> {
         let id = self.free.pop()?;
         let core = &mut self.cores[id.at()];
-        core.state = State::Running;
+        core.begin();
         core.connection = Some(connection);
-        core.response = Response::NONE;
-        core.cancelled = None;
-        core.told = 0;
-        core.abandoned = false;
-        core.switches = 0;
-        core.ready_fd = None;
-        core.timed_out = false;
-        core.app = None;
-        core.detached = false;
-        core.first_slice = true;
-        core.slice_ns = None;
-        core.log_always = false;
-        core.write_failed = false;
-        core.read_failed = false;
         Some(id)
     }
 
-    /// The core's request has ended.
+    /// Whether a handler of a uwsgi signal could run.
+    pub(crate) fn has_free_signal(&self) -> bool {
+        !self.free_signals.is_empty() || self.made_signals() < self.signals
+    }
+
+    /// Signal cores in which a handler runs.
+    pub(crate) fn busy_signals(&self) -> u32 {
+        self.made_signals() - u32::try_from(self.free_signals.len()).unwrap_or(u32::MAX)
+    }
+
+    fn made_signals(&self) -> u32 {
+        u32::try_from(self.cores.len()).unwrap_or(u32::MAX) - self.requests
+    }
+
+    /// Gives a signal core to the handler of a uwsgi signal.
+    pub(crate) fn take_signal(&mut self, number: u8) -> Option<CoreId> {
+        let id = match self.free_signals.pop() {
+            Some(id) => id,
+            None if self.made_signals() < self.signals => {
+                self.cores.push(Core::new());
+                CoreId(u32::try_from(self.cores.len() - 1).unwrap_or(u32::MAX))
+            }
+            None => return None,
+        };
+        let core = &mut self.cores[id.at()];
+        core.begin();
+        core.signal = Some(number);
+        // No client of it can leave.
+        core.detached = true;
+        Some(id)
+    }
+
+    /// What the core ran has ended.
     pub(crate) fn release(&mut self, id: CoreId) {
         let core = &mut self.cores[id.at()];
         debug_assert_ne!(core.state, State::Free, "{id:?} released twice");
@@ -204,7 +264,11 @@ impl Table {
         core.sequence = core.sequence.wrapping_add(1);
         core.request.body = crate::Body::Empty;
         core.incoming = None;
-        self.free.push(id);
+        if id.0 < self.requests {
+            self.free.push(id);
+        } else {
+            self.free_signals.push(id);
+        }
     }
 
     /// The core with that number, if there is one.
@@ -245,7 +309,7 @@ mod tests {
     fn the_core_freed_last_is_taken_first() {
         let mut connections = Slots::default();
         let client = connections.insert(());
-        let mut table = Table::new(3);
+        let mut table = Table::new(3, 0);
         let first = table.take(client).unwrap();
         assert_eq!(first, CoreId(2));
         assert_eq!(table.take(client), Some(CoreId(1)));
@@ -253,5 +317,19 @@ mod tests {
         assert_eq!(table.take(client), Some(first));
         assert_eq!(table.take(client), Some(CoreId(0)));
         assert_eq!((table.take(client), table.busy(), table.has_free()), (None, 3, false));
+    }
+
+    #[test]
+    fn signal_cores_stand_behind_those_of_requests() {
+        let mut connections = Slots::default();
+        let client = connections.insert(());
+        let mut table = Table::new(1, 2);
+        assert_eq!(table.take(client), Some(CoreId(0)));
+        assert_eq!((table.take_signal(7), table.take_signal(8)), (Some(CoreId(1)), Some(CoreId(2))));
+        assert_eq!((table.take_signal(9), table.has_free_signal()), (None, false));
+        assert_eq!((table.busy(), table.busy_signals(), table[CoreId(2)].signal), (1, 2, Some(8)));
+        table.release(CoreId(2));
+        assert!(!table.has_free(), "a request never gets a signal core");
+        assert_eq!((table.busy_signals(), table.take_signal(9)), (1, Some(CoreId(2))));
     }
 }

@@ -111,7 +111,9 @@ impl World {
                     self.end(core, None, Some(why));
                 }
                 Action::Resume(core, _) => self.run(core),
-                Action::Abandon(_) | Action::Leave(_) => unreachable!("nobody asked for it"),
+                Action::Signal(..) | Action::Abandon(_) | Action::Leave(_) => {
+                    unreachable!("nobody asked for it")
+                }
             }
         }
     }

@@ -34,7 +34,7 @@ pub(crate) fn drive(
         worker.turn().unwrap();
         while let Some(action) = worker.next_action() {
             let (core, why) = match action {
-                Action::Start(core) => (core, None),
+                Action::Start(core) | Action::Signal(core, _) => (core, None),
                 Action::Resume(core, why) => (core, Some(why)),
                 Action::Abandon(core) => {
                     steps.remove(&core);
@@ -46,6 +46,8 @@ pub(crate) fn drive(
             let step = *steps.entry(core).and_modify(|n| *n += 1).or_insert(0);
             match app(worker, core, step, why) {
                 Step::Suspended => continue,
+                Step::Done if worker.signal_of(core).is_some() => worker.end_handler(core, false),
+                Step::Failed if worker.signal_of(core).is_some() => worker.end_handler(core, true),
                 Step::Done => worker.finish(core),
                 Step::Failed => {
                     worker.fail(core);
