@@ -9,6 +9,7 @@ use greenloom_proto::control::Registration;
 use greenloom_sys::process::Fork;
 
 use crate::scoreboard::{Scoreboard, Totals};
+use crate::user_locks::UserLocks;
 
 /// One language's side of the process tree.
 pub trait Application {
@@ -16,7 +17,13 @@ pub trait Application {
     /// (tracebacks included).
     fn load(&mut self) -> Result<(), LoadError>;
 
-    /// What the application has registered with the signal framework while it was loaded.
+    /// The user locks of the instance, before [`Self::load`]; once per process that is started, inherited by those that it
+    /// forks. Without a call the workers of this generation have locks of their own.
+    fn share_locks(&mut self, _locks: UserLocks) {}
+
+    /// What the application has registered with the signal framework while it was loaded, each thing once; for the
+    /// process that loads it before it forks, which tells the master. What nobody has asked for here each worker sends
+    /// over its control socket.
     fn registrations(&mut self) -> Vec<Registration> {
         Vec::new()
     }

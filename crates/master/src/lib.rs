@@ -40,6 +40,7 @@ mod tree;
 mod upgrade;
 mod upkeep;
 mod uwsgi_signals;
+mod user_locks;
 mod worker_process;
 
 pub use application::{Application, BoundListener, CANNOT_SERVE, Handover, LoadError, WorkerContext};
@@ -52,4 +53,5 @@ pub use master::Reread;
 pub use scoreboard::{Scoreboard, Totals};
 pub use tree::{Launch, run_master};
 pub use upgrade::Adoption;
+pub use user_locks::UserLocks;
 pub use worker_process::run_single;
