@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::os::fd::AsRawFd as _;
 
+use greenloom_cli::master::control::{FromWorker, Registration};
 use greenloom_cli::master::{
-    Application, CANNOT_SERVE, Fork, INHERITANCE_VARIABLE, LoadError, WorkerContext, fork,
+    Application, CANNOT_SERVE, Fork, INHERITANCE_VARIABLE, LoadError, UserLocks, WorkerContext, fork,
 };
 use greenloom_cli::{Launch, Shared};
 use greenloom_worker::config::Settings;
@@ -18,7 +19,7 @@ use crate::chunk_cache;
 use crate::driver::{drive, posix_signals, server};
 use crate::load::{self, App};
 use crate::traceback::{log_exception, log_line};
-use crate::{engine, fork_guard};
+use crate::{engine, fork_guard, locks, outbox, signals};
 
 /// Runs the command; see [`greenloom_cli::main`].
 pub(crate) fn main(args: &[OsString], mut launch: Vec<OsString>) -> i32 {
@@ -90,6 +91,9 @@ impl Python {
         let options = WorkerOptions::from_settings(&self.settings);
         let mut worker = Worker::new(options, listeners, Some(context.control), Box::new(instance))
             .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
+        if let Some(locks) = locks::for_worker() {
+            worker.set_locks(locks);
+        }
         let apps = std::mem::take(&mut self.apps);
         let signals = posix_signals::install(py)
             .map_err(|error| format!("cannot set up handlers of posix signals: {error}"))?;
@@ -101,6 +105,7 @@ impl Python {
         }
         let server = server::start(py, &self.settings, worker, engine, apps, &ports, context.totals)
             .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
+        outbox::open(server);
         api::call_hook(py, "post_fork_hook");
         if context.id == 1
             && let Some(introduction) = server.engine.introduction()
@@ -109,11 +114,14 @@ impl Python {
         } else if context.id == 1 && self.settings.async_mode {
             log_line("*** DANGER *** async mode without coroutine/greenthread engine loaded !!!");
         }
-        server
-            .worker
-            .borrow()
-            .announce_ready()
-            .map_err(|error| format!("cannot report to the master: {error}"))?;
+        {
+            let mut worker = server.worker.borrow_mut();
+            // What the application registered while it was loaded here (--lazy-apps).
+            for registration in signals::take_untold() {
+                worker.tell_master(&FromWorker::Register(registration));
+            }
+            worker.announce_ready();
+        }
         let code = drive::run(py, server);
         api::call_hook(py, "atexit");
         Ok(code)
@@ -151,8 +159,17 @@ fn enable_faulthandler(py: pyo3::Python<'_>) -> PyResult<()> {
 }
 
 impl Application for Python {
+    fn share_locks(&mut self, locks: UserLocks) {
+        locks::share(locks);
+    }
+
+    fn registrations(&mut self) -> Vec<Registration> {
+        signals::take_untold()
+    }
+
     fn load(&mut self) -> Result<(), LoadError> {
         let py = attached();
+        locks::ensure(self.settings.signals.locks);
         let prepared = set_server_info(py, self.info()).and_then(|()| match api::module(py) {
             Some(module) => py.import("sys")?.getattr("modules")?.set_item("uwsgi", module),
             None => Ok(()),
@@ -168,6 +185,8 @@ impl Application for Python {
     }
 
     fn fork(&mut self) -> std::io::Result<Fork> {
+        // The application may be loaded in the workers, who are to have the same ones.
+        locks::ensure(self.settings.signals.locks);
         if !std::mem::replace(&mut self.threads_told, true) {
             tell_of_threads(attached());
         }

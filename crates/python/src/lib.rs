@@ -4,6 +4,10 @@
 //! | --- | --- |
 //! | `driver/` | the loop, the one file that switches, what a worker keeps per core |
 //! | `engine/` | what a core's coroutine is: an iterable (`none.rs`), a stack of its own (`ugreen.rs`), a greenlet (`greenlet.rs`) |
+//! | `job.rs` | what a core runs: a request or a handler of a uwsgi signal |
+//! | `signals.rs` | uwsgi signals: handlers, and what the master is told of them |
+//! | `locks.rs` | user locks of this process |
+//! | `outbox.rs` | what threads of the application want of the loop's thread |
 //! | `fork_guard.rs` | children of a worker that come back into the server |
 //! | `stacks.rs` | what requests in flight do, printed on demand |
 //! | `interp.rs` | thread states of the interpreter: the only file that swaps them |
@@ -24,7 +28,11 @@ mod driver;
 mod engine;
 mod fork_guard;
 mod interp;
+mod job;
 mod load;
+mod locks;
+mod outbox;
+mod signals;
 mod stacks;
 mod traceback;
 mod wsgi;

@@ -42,15 +42,11 @@ pub(crate) fn print(py: Python<'_>, running: Option<&Bound<'_, PyAny>>) {
 
 fn append(text: &mut String, request: &InFlight) {
     let printable = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
-    let _ = write!(
-        text,
-        "core {}: {} {}, {} ms old, {}",
-        request.core.0,
-        printable(&request.method),
-        printable(&request.uri),
-        request.age_ms,
-        request.doing,
-    );
+    let what = match request.signal {
+        Some(number) => format!("handler of signal {number}"),
+        None => format!("{} {}", printable(&request.method), printable(&request.uri)),
+    };
+    let _ = write!(text, "core {}: {what}, {} ms old, {}", request.core.0, request.age_ms, request.doing);
     if let Some(why) = request.cancelled {
         let _ = write!(text, ", cancelled: {why}");
     }

@@ -60,6 +60,7 @@ mod instance;
 mod locks;
 mod options;
 mod outbound;
+mod report;
 mod request;
 mod request_log;
 mod schedule;
@@ -86,6 +87,7 @@ pub use locks::{Locked, UserLocks};
 pub use options::WorkerOptions;
 pub use outbound::{Failure, Written};
 pub use request::{Request, Source};
+pub use signals::Orders;
 pub use suspension::{Outcome, Yielded};
 pub use worker::{Counters, Worker};
 

@@ -36,8 +36,6 @@ pub trait UserLocks: std::fmt::Debug {
     fn is_ours(&self, number: u32) -> bool;
     /// Whether another process stands in line behind this one.
     fn others_wait(&self, number: u32) -> bool;
-    /// Whether any process has it.
-    fn is_locked(&self, number: u32) -> bool;
 }
 
 /// What became of a [`Worker::lock`].
@@ -210,6 +208,11 @@ impl Worker {
             return; // An entry that an earlier one has overtaken.
         }
         self.locks.armed_ms = None;
+        self.look_for_locks();
+    }
+
+    /// Looks for the locks that cores here wait for at once: one may have become free.
+    pub fn look_for_locks(&mut self) {
         let Some(shared) = self.locks.shared.clone() else { return };
         let numbers: Vec<u32> = self.locks.queues.keys().copied().collect();
         for number in numbers {

@@ -53,6 +53,11 @@ pub struct WorkerOptions {
 }
 
 impl WorkerOptions {
+    /// Cores of both kinds: what a driver keeps something for.
+    pub fn all_cores(&self) -> u32 {
+        self.cores + self.signal_cores
+    }
+
     /// The worker's part of the settings.
     pub fn from_settings(settings: &Settings) -> Self {
         let limits = &settings.limits;

@@ -5,6 +5,9 @@
 //! see the driver.)
 
 use std::collections::VecDeque;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use greenloom_sys::process;
 
 use crate::cores::table::State;
 use crate::worker::Worker;
@@ -24,6 +27,18 @@ pub(crate) struct Signals {
     /// Dropped since the log said so, and when that was.
     dropped: u64,
     dropped_logged_ms: Option<u64>,
+}
+
+/// The control socket, to wait for while nothing of the worker is borrowed.
+#[derive(Debug)]
+pub struct Orders(OwnedFd);
+
+impl Orders {
+    /// Waits until something has come, `at_most_ms` milliseconds or until a posix signal.
+    pub fn wait(&self, at_most_ms: u64) {
+        // An error is no reason to wait longer: whoever calls looks for himself.
+        let _ = process::wait_readable(&[self.0.as_fd()], Some(at_most_ms));
+    }
 }
 
 /// A core that waits for a signal, since its suspension number `epoch`.
@@ -80,6 +95,12 @@ impl Worker {
         self.counters.signals += 1;
         self.cores[core].request.began_ms = self.reactor.now_ms();
         Some((core, number))
+    }
+
+    /// What becomes ready when the master has sent something; `None`: there is no master, or it is gone.
+    pub fn orders(&self) -> Option<Orders> {
+        let control = self.control.as_ref()?;
+        control.try_clone().ok().map(Orders)
     }
 
     /// Looks at what the master has sent, outside a turn. `false`: the worker is to leave.

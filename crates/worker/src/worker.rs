@@ -20,6 +20,7 @@ use crate::cores::watch::{Waiter, Watches};
 use crate::flusher::Flusher;
 use crate::locks::Locks;
 use crate::options::WorkerOptions;
+use crate::report::Reports;
 use crate::request::Request;
 use crate::schedule::Schedule;
 use crate::signals::Signals;
@@ -141,6 +142,7 @@ pub struct Worker {
     /// Bytes taken back from the flusher; empty but for its capacity.
     pub(crate) taken: Vec<u8>,
     woken: Vec<Waiter>,
+    pub(crate) reports: Reports,
     pub(crate) signals: Signals,
     pub(crate) locks: Locks,
     log: Vec<u8>,
@@ -201,6 +203,7 @@ impl Worker {
             flushing: None,
             taken: Vec::new(),
             woken: Vec::new(),
+            reports: Reports::default(),
             signals: Signals::default(),
             locks: Locks::default(),
             log: Vec::new(),
@@ -251,11 +254,8 @@ impl Worker {
     }
 
     /// Tells the process tree that this worker accepts connections.
-    pub fn announce_ready(&self) -> io::Result<()> {
-        match &self.control {
-            Some(control) => net::send(control.as_fd(), &FromWorker::Ready.encode()).map(drop),
-            None => Ok(()),
-        }
+    pub fn announce_ready(&mut self) {
+        self.tell_master(&FromWorker::Ready);
     }
 
     /// What has been seen since the start.
@@ -444,7 +444,10 @@ impl Worker {
             kind::CONNECTION => self.on_connection(Key::from_token(token), mask),
             kind::LISTENER => self.on_listener(token),
             kind::WATCH => self.on_watch(token, mask),
-            kind::CONTROL => self.on_control(),
+            kind::CONTROL => {
+                self.send_reports();
+                self.on_control();
+            }
             kind::WAKEUP => self.on_wakeup(token),
             _ => {}
         }

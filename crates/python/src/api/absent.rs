@@ -52,26 +52,6 @@ const FAMILIES: &[Family] = &[
             c"websocket_send_binary_from_sharedarea",
         ],
     ),
-    (
-        "it comes with the signal framework of the master; until then start a thread in post_fork_hook, or \
-         use cron or a systemd timer",
-        &[
-            c"register_signal",
-            c"signal",
-            c"signal_wait",
-            c"signal_received",
-            c"signal_registered",
-            c"add_timer",
-            c"add_rb_timer",
-            c"add_file_monitor",
-            c"add_cron",
-        ],
-    ),
-    (
-        "it comes with the master's locks; until then use fcntl.lockf on a file, or multiprocessing.Lock \
-         made before the workers fork",
-        &[c"lock", c"unlock", c"is_locked"],
-    ),
     ("it comes with the master's scoreboard; until then log from the request itself", &[c"workers"]),
     ("it comes with reloading; until then restart the server", &[c"reload"]),
     ("send SIGTERM to the process uwsgi.masterpid() names (os.getpid() without a master)", &[c"stop"]),

@@ -11,9 +11,12 @@ mod absent;
 pub(crate) mod cancelled;
 mod client;
 pub(crate) mod info;
+mod locks;
 mod log;
 mod opt;
+mod remote_signal;
 pub(crate) mod request;
+mod signals;
 mod sockets;
 pub(crate) mod waits;
 
@@ -71,6 +74,8 @@ fn build(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     sockets::register(&module)?;
     waits::register(&module)?;
     cancelled::register(&module)?;
+    signals::register(&module)?;
+    locks::register(&module)?;
     absent::register(&module)?;
     Ok(module)
 }

@@ -12,12 +12,18 @@ use crate::wsgi::gateway::{self, write_now};
 use crate::wsgi::input::Input;
 
 fn current() -> PyResult<(&'static Server, CoreId)> {
-    server::current("*").map_err(|_| {
+    let found = server::current("*").map_err(|_| {
         PyRuntimeError::new_err(
             "this function of the uwsgi module belongs to a request: call it from the code that handles one, on the \
              server's own thread",
         )
-    })
+    })?;
+    if found.0.is_signal_core(found.1) {
+        return Err(PyRuntimeError::new_err(
+            "this function of the uwsgi module belongs to a request, and a handler of a uwsgi signal has none",
+        ));
+    }
+    Ok(found)
 }
 
 /// The request's body.

@@ -11,8 +11,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::Text;
+use greenloom_worker::Interest;
+
 use super::info::require_server;
+use super::{Text, waits};
 
 /// `errno` of a non-blocking connect that is under way (Linux, all architectures served).
 const EINPROGRESS: i32 = 115;
@@ -41,6 +43,26 @@ fn connect(py: Python<'_>, address: Text, timeout: f64) -> PyResult<RawFd> {
         socket.call_method0(intern!(py, "detach"))?.extract()
     };
     first_that_works(py, address, connect_to)
+}
+
+/// As `connect`, but a request that can be suspended is, until the connection is there.
+pub(super) fn connect_waiting(py: Python<'_>, address: Text, timeout_s: f64) -> PyResult<RawFd> {
+    let fd = async_connect(py, address)?;
+    if fd < 0 {
+        return Ok(-1);
+    }
+    let connected = waits::wait_here(py, fd, Interest::Write, timeout_s).and_then(|_| is_connected(py, fd));
+    match connected {
+        Ok(true) => Ok(fd),
+        Ok(false) => {
+            close_quietly(py, fd);
+            Ok(-1)
+        }
+        Err(error) => {
+            close_quietly(py, fd);
+            Err(error)
+        }
+    }
 }
 
 /// Begins to connect and returns the non-blocking descriptor, -1 on failure. Wait for it to be writable, then

@@ -2,6 +2,7 @@
 //! `suspend`) waits for whatever comes first.
 
 use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
 
 use greenloom_worker::Interest;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -66,6 +67,38 @@ fn wait(
         PyOSError::new_err((reason, format!("unable to add fd {fd} to the event queue: {text}")))
     })?;
     Ok(PyBytes::new(py, b"").unbind())
+}
+
+/// Waits until a descriptor is ready, at most `timeout_s` seconds; whether it is. Code that can be suspended is, and
+/// what it has registered before is forgotten; any other blocks where it stands.
+pub(super) fn wait_here(py: Python<'_>, fd: RawFd, interest: Interest, timeout_s: f64) -> PyResult<bool> {
+    if let Ok((server, core)) = server::current("*")
+        && server.engine.can_pause(py, server, core)
+    {
+        fork_guard::check();
+        let until = Instant::now() + Duration::from_secs_f64(timeout_s.clamp(0.0, 1e9));
+        loop {
+            let left_s = until.saturating_duration_since(Instant::now()).as_secs_f64();
+            let Some(timeout_ms) = milliseconds(left_s, "timeout")? else { return Ok(false) };
+            {
+                let mut worker = server.worker.borrow_mut();
+                worker.wait_fd(core, fd, interest, Some(timeout_ms))?;
+                worker.suspend(core);
+            }
+            gateway::pause(py, server, core)?;
+            if server.worker.borrow().outcome(core).ready_fd == Some(fd) {
+                return Ok(true);
+            }
+            // What the application had registered before has ended this one.
+        }
+    }
+    let lists = match interest {
+        Interest::Read => (vec![fd], vec![], Vec::<RawFd>::new()),
+        Interest::Write => (vec![], vec![fd], vec![]),
+    };
+    let ready = py.import("select")?.call_method1("select", (lists.0, lists.1, lists.2, timeout_s))?;
+    let (readable, writable, _): (Vec<RawFd>, Vec<RawFd>, Vec<RawFd>) = ready.extract()?;
+    Ok(!readable.is_empty() || !writable.is_empty())
 }
 
 /// `wait_fd_read(fd, timeout=0)`: the next yield waits until `fd` is readable, at most `timeout` seconds

@@ -3,17 +3,20 @@
 
 use std::io;
 
-use greenloom_worker::Leave;
+use greenloom_worker::{Action, Cancel, Leave};
 use pyo3::prelude::*;
 
 use super::server::Server;
 use super::switch;
-use crate::fork_guard;
+use crate::api::cancelled;
 use crate::traceback::{log_exception, log_line};
+use crate::{fork_guard, outbox};
 
 /// How often requests that are not suspended yet are looked for again before the worker leaves without them. (How often
 /// each one is told to end, the worker counts.)
 const CANCEL_ROUNDS: u32 = 8;
+/// How long a request that waits for a uwsgi signal waits before it looks for posix signals.
+const SIGNAL_WAIT_MS: u64 = 100;
 /// Exit code of a worker whose reactor fails: nothing it could do would help.
 const BROKEN: i32 = 1;
 
@@ -48,6 +51,7 @@ fn turns(py: Python<'_>, server: &'static Server) -> io::Result<Leave> {
             }
         }
         wait(py, server)?;
+        outbox::empty(server);
         // Handlers that the application has installed with the signal module.
         if let Err(error) = py.check_signals() {
             log_exception(py, error, "exception in a signal handler; it belongs to no request");
@@ -77,6 +81,31 @@ fn wait(py: Python<'_>, server: &'static Server) -> io::Result<()> {
     result
 }
 
+/// Waits for a uwsgi signal (`None`: any) in the middle of a request that nothing can suspend: runs the handlers of those
+/// that come, and nobody else; the signal that ended it.
+pub(crate) fn wait_for_signal(py: Python<'_>, server: &'static Server, wanted: Option<u8>) -> PyResult<u8> {
+    loop {
+        loop {
+            let handler = server.worker.borrow_mut().next_handler();
+            let Some((core, number)) = handler else { break };
+            let _ = switch::perform(py, server, Action::Signal(core, number));
+            if wanted.is_none_or(|wanted| wanted == number) {
+                return Ok(number);
+            }
+        }
+        let orders = server.worker.borrow().orders();
+        if let Some(orders) = orders {
+            #[expect(clippy::disallowed_methods, reason = "a blocking wait: nothing in it can switch")]
+            py.detach(|| orders.wait(SIGNAL_WAIT_MS));
+        }
+        py.check_signals()?;
+        outbox::empty(server);
+        if !server.worker.borrow_mut().receive_orders() {
+            return Err(cancelled::error(py, Cancel::Stop));
+        }
+    }
+}
+
 /// Lets every suspended request end, by an exception where it stands or by the close of its iterable, so that `finally`
 /// and `with` run.
 fn cancel_all(py: Python<'_>, server: &'static Server) {
@@ -90,7 +119,7 @@ fn cancel_all(py: Python<'_>, server: &'static Server) {
                 None => break,
             }
         }
-        if server.worker.borrow().busy_cores() == 0 {
+        if server.worker.borrow().is_idle() {
             return;
         }
     }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use greenloom_cli::master::Totals;
 use greenloom_worker::config::Settings;
-use greenloom_worker::{CoreId, Worker};
+use greenloom_worker::{CoreId, Worker, WorkerOptions};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -30,6 +30,8 @@ pub(crate) struct Server {
     /// Requests each application has had.
     pub(crate) app_requests: Vec<Cell<u64>>,
     pub(crate) environ: EnvironBuilder,
+    /// The first so many cores are those of requests.
+    request_cores: u32,
     pub(crate) cores: Vec<Slot>,
     /// The core that was given control last. Engines whose coroutines the application can switch itself look closer.
     pub(crate) current: Cell<Option<CoreId>>,
@@ -96,7 +98,8 @@ pub(crate) fn start(
         app_requests: apps.iter().map(|_| Cell::new(0)).collect(),
         apps,
         environ: EnvironBuilder::new(py, settings, ports)?,
-        cores: (0..settings.cores.max(1)).map(|_| Slot::default()).collect(),
+        request_cores: settings.cores.max(1),
+        cores: (0..WorkerOptions::from_settings(settings).all_cores()).map(|_| Slot::default()).collect(),
         current: Cell::new(None),
         totals,
         after_request: api::hook(py, "after_req_hook"),
@@ -111,7 +114,7 @@ pub(crate) fn of_this_thread() -> Option<&'static Server> {
     (server.thread == this_thread()).then_some(server)
 }
 
-/// The server and the core of the request that runs; for the functions of the API named `name`.
+/// The server and the core of the request or signal handler that runs; for the functions of the API named `name`.
 pub(crate) fn current(name: &str) -> PyResult<(&'static Server, CoreId)> {
     let Some(server) = of_this_thread() else {
         return Err(PyRuntimeError::new_err(if SERVER.get().is_some() {
@@ -142,6 +145,11 @@ pub(crate) fn current(name: &str) -> PyResult<(&'static Server, CoreId)> {
 }
 
 impl Server {
+    /// Whether a core is one of those in which handlers of uwsgi signals run.
+    pub(crate) fn is_signal_core(&self, core: CoreId) -> bool {
+        core.0 >= self.request_cores
+    }
+
     pub(crate) fn slot(&self, core: CoreId) -> &Slot {
         &self.cores[core.0 as usize]
     }

@@ -7,18 +7,20 @@ use greenloom_worker::{Action, CoreId, Leave};
 use pyo3::prelude::*;
 
 use super::server::Server;
-use crate::wsgi::gateway;
+use crate::job;
 
 /// Performs one action. The value says that the worker leaves.
 pub(crate) fn perform(py: Python<'_>, server: &'static Server, action: Action) -> Option<Leave> {
     match action {
-        Action::Start(core) => give_control(server, core, || server.engine.start(py, server, core)),
+        Action::Start(core) | Action::Signal(core, _) => {
+            give_control(server, core, || server.engine.start(py, server, core));
+        }
         Action::Resume(core, why) => {
             give_control(server, core, || server.engine.resume(py, server, core, why));
         }
         Action::Abandon(core) => {
             server.engine.abandon(core);
-            gateway::abandon(server, core);
+            job::abandon(server, core);
         }
         Action::Leave(leave) => return Some(leave),
     }

@@ -20,13 +20,14 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{Paused, SuspendEngine};
+use super::{Paused, SuspendEngine, all_cores};
 use crate::api::cancelled;
 use crate::driver::context::Base;
 use crate::driver::server::{self, Server, peek};
 use crate::fork_guard;
+use crate::job;
 use crate::traceback::log_exception;
-use crate::wsgi::gateway::{self, Ending};
+use crate::wsgi::gateway::Ending;
 
 /// greenlet's C API, as its capsule holds it (greenlet.h of its package; unchanged since 1.1).
 #[repr(C)]
@@ -137,7 +138,7 @@ impl Greenlets {
                 executable(py),
             )
         })?;
-        let cores = (0..settings.cores).map(|id| {
+        let cores = (0..all_cores(settings)).map(|id| {
             Ok(Core {
                 entry: Py::new(py, Entry(id))?,
                 greenlet: Cell::new(std::ptr::null_mut()),
@@ -218,7 +219,7 @@ impl Greenlets {
         slot.greenlet.set(std::ptr::null_mut());
         // SAFETY: the reference that `start` has left with the core, which has forgotten it.
         drop(unsafe { Bound::from_owned_ptr(py, greenlet.as_ptr()) });
-        gateway::abandon(server, core);
+        job::abandon(server, core);
     }
 
     /// What a coroutine does that was given up: whoever comes to it is sent to the loop.
@@ -324,7 +325,7 @@ impl SuspendEngine for Greenlets {
             }
             Err(error) => {
                 log_exception(py, error, "cannot make a greenlet:");
-                gateway::finish(server, core, &Ending::Failed);
+                job::finish(server, core, &Ending::Failed);
             }
         }
     }
@@ -335,13 +336,13 @@ impl SuspendEngine for Greenlets {
             slot.starts.set(false);
             let request = slot.request.get();
             let entered = self.base.fresh(py).map(|context| context.enter(py));
-            let ending = gateway::start(py, server, core);
+            let ending = job::start(py, server, core);
             drop(entered.map(|entered| entered.leave(py)));
             if slot.request.get() != request {
                 return; // It was given up long ago, and the core serves others.
             }
             let greenlet = slot.greenlet.replace(std::ptr::null_mut());
-            gateway::finish(server, core, &ending.unwrap_or(Ending::Failed));
+            job::finish(server, core, &ending.unwrap_or(Ending::Failed));
             // SAFETY: the reference that `start` has left with the core.
             let Some(greenlet) = (unsafe { Bound::from_owned_ptr_or_opt(py, greenlet) }) else { return };
             // The core's, that of the thread (it runs), and that of whoever has switched to it.

@@ -5,7 +5,7 @@ pub(crate) mod none;
 pub(crate) mod ugreen;
 
 use greenloom_worker::config::{Settings, SuspendEngine as Kind};
-use greenloom_worker::{CoreId, Wakeup};
+use greenloom_worker::{CoreId, Wakeup, WorkerOptions};
 use pyo3::prelude::*;
 
 use crate::driver::server::Server;
@@ -13,7 +13,7 @@ use crate::driver::server::Server;
 /// Makes, resumes and suspends the coroutines that requests run on. It waits for nothing and knows nothing of HTTP.
 ///
 /// The contract:
-/// - `start` runs `gateway::start` on a coroutine of its own, in a context of its own, and `gateway::finish` as the last
+/// - `start` runs `job::start` on a coroutine of its own, in a context of its own, and `job::finish` as the last
 ///   thing on it. It returns when the coroutine has ended or given control away, in whatever manner.
 /// - `resume` lets a core's coroutine go on where `pause` stands, which returns `why`.
 /// - `pause` is called on the core's own coroutine after the worker has been told what the core waits for. It returns
@@ -32,7 +32,7 @@ pub(crate) trait SuspendEngine {
     /// Once, before the first turn, on the coroutine that runs the loop.
     fn prepare(&'static self, _py: Python<'_>) {}
 
-    /// Runs the request of a core until it ends or is suspended.
+    /// Runs the request or the signal handler of a core until it ends or is suspended.
     fn start(&'static self, py: Python<'_>, server: &'static Server, core: CoreId);
 
     /// What a coroutine runs that can be entered through Python only.
@@ -76,6 +76,11 @@ pub(crate) enum Paused {
     Unwind,
     /// The worker has resumed the core.
     Resumed(Wakeup),
+}
+
+/// How many cores an engine serves, those of signal handlers included.
+fn all_cores(settings: &Settings) -> u32 {
+    WorkerOptions::from_settings(settings).all_cores()
 }
 
 /// The engine that the settings ask for; the message says what is missing for it.

@@ -1,7 +1,7 @@
 //! No suspend engine: the application's iterable is the coroutine.
 //!
 //! A suspension is a return to the loop, and only between two parts of a response; what is on the stack belongs to the
-//! loop. What a coroutine would keep for the request, its context, is entered and left around each piece of it.
+//! loop. A signal handler cannot be suspended: it runs to its end. What a coroutine would keep for the request, its context, is entered and left around each piece of it.
 
 use std::cell::Cell;
 
@@ -9,9 +9,10 @@ use greenloom_worker::config::Settings;
 use greenloom_worker::{CoreId, Wakeup};
 use pyo3::prelude::*;
 
-use super::{Paused, SuspendEngine};
+use super::{Paused, SuspendEngine, all_cores};
 use crate::driver::context::{Base, Context};
 use crate::driver::server::Server;
+use crate::job;
 use crate::wsgi::gateway::{self, Ending};
 
 /// The engine.
@@ -23,7 +24,7 @@ pub(crate) struct Iterables {
 
 impl Iterables {
     pub(crate) fn new(py: Python<'_>, settings: &Settings) -> Result<Self, String> {
-        let contexts = (0..settings.cores).map(|_| Cell::new(None)).collect();
+        let contexts = (0..all_cores(settings)).map(|_| Cell::new(None)).collect();
         Ok(Self { base: Base::current(py).map_err(|error| error.to_string())?, contexts })
     }
 
@@ -41,7 +42,7 @@ impl Iterables {
         match ending {
             Some(ending) => {
                 drop(context);
-                gateway::finish(server, core, &ending);
+                job::finish(server, core, &ending);
             }
             None => self.contexts[core.0 as usize].set(context),
         }
@@ -54,7 +55,7 @@ impl SuspendEngine for Iterables {
     }
 
     fn start(&'static self, py: Python<'_>, server: &'static Server, core: CoreId) {
-        self.run(py, server, core, self.base.fresh(py), || gateway::start(py, server, core));
+        self.run(py, server, core, self.base.fresh(py), || job::start(py, server, core));
     }
 
     fn resume(&'static self, py: Python<'_>, server: &'static Server, core: CoreId, why: Wakeup) {

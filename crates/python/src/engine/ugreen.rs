@@ -14,14 +14,15 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{Paused, SuspendEngine};
+use super::{Paused, SuspendEngine, all_cores};
 use crate::driver::context::Base;
 use crate::driver::server::Server;
 use crate::engine::greenlet::Api;
 use crate::fork_guard;
 use crate::interp::{Interpreter, ThreadState};
+use crate::job;
 use crate::traceback::log_line;
-use crate::wsgi::gateway::{self, Ending};
+use crate::wsgi::gateway::Ending;
 
 /// Below this, C code of CPython before 3.14 may overrun the stack where a thread would raise `RecursionError`.
 const STACK_BYTES_SAFE: usize = 8 << 20;
@@ -31,6 +32,8 @@ pub(crate) struct UGreen {
     interpreter: Interpreter,
     base: Base,
     stack_bytes: usize,
+    /// Cores of requests.
+    threads: u32,
     cores: Vec<Core>,
     /// `sys.modules`, and greenlet's functions once an application has imported it.
     modules: Py<PyDict>,
@@ -64,7 +67,8 @@ impl UGreen {
             interpreter: Interpreter::examine(py)?,
             base: Base::current(py).map_err(wrong)?,
             stack_bytes,
-            cores: (0..settings.cores).map(|_| Core::default()).collect(),
+            threads: settings.cores,
+            cores: (0..all_cores(settings)).map(|_| Core::default()).collect(),
             modules: modules.cast_into::<PyDict>().map_err(|error| error.to_string())?.unbind(),
             greenlet: Cell::new(None),
         })
@@ -136,11 +140,11 @@ fn serve(engine: &'static UGreen, server: &'static Server, core: CoreId) {
     let py = unsafe { Python::assume_attached() };
     let ending = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let entered = engine.base.fresh(py).map(|context| context.enter(py));
-        let ending = gateway::start(py, server, core);
+        let ending = job::start(py, server, core);
         drop(entered.map(|entered| entered.leave(py)));
         ending
     }));
-    gateway::finish(server, core, &ending.ok().flatten().unwrap_or(Ending::Failed));
+    job::finish(server, core, &ending.ok().flatten().unwrap_or(Ending::Failed));
 }
 
 impl SuspendEngine for UGreen {
@@ -151,7 +155,7 @@ impl SuspendEngine for UGreen {
     fn introduction(&self) -> Option<String> {
         Some(format!(
             "initializing {} uGreen threads with stack size of {} ({} KB)",
-            self.cores.len(),
+            self.threads,
             self.stack_bytes,
             self.stack_bytes / 1024
         ))
@@ -167,8 +171,8 @@ impl SuspendEngine for UGreen {
                 self.run(core, coroutine, state);
             }
             Err(reason) => {
-                log_line(&format!("ugreen: {reason}; the request on core {} fails", core.0));
-                gateway::finish(server, core, &Ending::Failed);
+                log_line(&format!("ugreen: {reason}; what was to run on core {} fails", core.0));
+                job::finish(server, core, &Ending::Failed);
             }
         }
     }

@@ -156,7 +156,7 @@ fn call<'py>(py: Python<'py>, server: &'static Server, core: CoreId) -> PyResult
 /// Where code of the application returns to the server. That is the end of a child of the worker; and on a coroutine
 /// that was given up meanwhile this does not return, for its core may serve another request by now.
 #[inline]
-fn returned(py: Python<'_>, server: &'static Server, core: CoreId) {
+pub(crate) fn returned(py: Python<'_>, server: &'static Server, core: CoreId) {
     fork_guard::check();
     server.engine.returned(py, core);
 }
