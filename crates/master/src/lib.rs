@@ -39,8 +39,8 @@ mod touch;
 mod tree;
 mod upgrade;
 mod upkeep;
-mod uwsgi_signals;
 mod user_locks;
+mod uwsgi_signals;
 mod worker_process;
 
 pub use application::{Application, BoundListener, CANNOT_SERVE, Handover, LoadError, WorkerContext};

@@ -94,8 +94,6 @@ impl Master<'_> {
         generation.stage = Stage::Serving;
         self.settings = Rc::clone(&generation.settings);
         let count = generation.workers.len();
-        let plural = if count == 1 { "" } else { "s" };
-        say!("greenloom is ready (generation {number}, {count} worker{plural})");
         self.serving = Some(number);
         self.coming = None;
         self.uwsgi_signals.set_workers(self.settings.processes, Now::read());
@@ -112,6 +110,8 @@ impl Master<'_> {
             self.drain(older, Farewell::HandOver, now_ms);
         }
         self.cancel_the_oldest(now_ms);
+        let plural = if count == 1 { "" } else { "s" };
+        say!("greenloom is ready (generation {number}, {count} worker{plural})");
         for asker in self.askers.drain(..) {
             asker.answer(Ok(format!("generation {number} serves")));
         }
