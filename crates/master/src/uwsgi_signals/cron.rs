@@ -8,6 +8,8 @@
 //! | a value: a job of that time of the day | once, the first time | once, when the clock has jumped over it |
 //! | -1 or -n: a job at intervals | both times: time goes on | not at all |
 
+use std::cell::OnceCell;
+
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
@@ -134,9 +136,10 @@ fn first_instant(date: Date, hour: i8, minute: i8, zone: &TimeZone) -> Option<i6
 }
 
 /// The cron entries of one application.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Crons {
-    zone: TimeZone,
+    /// Looked for when it is needed: the search reads many files.
+    zone: OnceCell<TimeZone>,
     entries: Vec<Entry>,
     /// When they were looked at last; `None`: time does not run yet.
     seen_s: Option<i64>,
@@ -150,9 +153,14 @@ struct Entry {
 }
 
 impl Crons {
-    /// No entries, in this time zone.
-    pub(crate) fn new(zone: TimeZone) -> Self {
-        Self { zone, entries: Vec::new(), seen_s: None }
+    #[cfg(test)]
+    fn new(zone: TimeZone) -> Self {
+        Self { zone: OnceCell::from(zone), ..Self::default() }
+    }
+
+    /// The machine's time zone.
+    fn zone(&self) -> TimeZone {
+        self.zone.get_or_init(TimeZone::system).clone()
     }
 
     /// Adds an entry; one that is there already stands for it.
@@ -166,7 +174,7 @@ impl Crons {
         if self.entries.len() >= MOST_CRONS {
             return Err(format!("you can register max {MOST_CRONS} cron !!!"));
         }
-        let next_s = self.seen_s.and_then(|_| spec.next_after(unix_s, &self.zone));
+        let next_s = self.seen_s.and_then(|_| spec.next_after(unix_s, &self.zone()));
         self.entries.push(Entry { spec, next_s });
         Ok(())
     }
@@ -179,8 +187,12 @@ impl Crons {
     }
 
     fn compute(&mut self, unix_s: i64) {
+        if self.entries.is_empty() {
+            return;
+        }
+        let zone = self.zone();
         for entry in &mut self.entries {
-            entry.next_s = entry.spec.next_after(unix_s, &self.zone);
+            entry.next_s = entry.spec.next_after(unix_s, &zone);
         }
     }
 
@@ -196,6 +208,10 @@ impl Crons {
         }
         let was_busy = unix_s - seen_s <= BUSY_SECONDS;
         let mut due = Vec::new();
+        if self.entries.is_empty() {
+            return Vec::new();
+        }
+        let zone = self.zone();
         for entry in &mut self.entries {
             let Some(mut next_s) = entry.next_s.filter(|&next_s| next_s <= unix_s) else { continue };
             if !was_busy {
@@ -204,7 +220,7 @@ impl Crons {
             entry.next_s = Some(next_s);
             while let Some(at_s) = entry.next_s.filter(|&at_s| at_s <= unix_s) {
                 due.push((at_s, entry.spec.number));
-                entry.next_s = entry.spec.next_after(at_s, &self.zone);
+                entry.next_s = entry.spec.next_after(at_s, &zone);
             }
         }
         due.sort_by_key(|&(at_s, _)| at_s);

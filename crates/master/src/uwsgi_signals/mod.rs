@@ -49,7 +49,6 @@ use greenloom_config::SignalSettings;
 use greenloom_proto::control::Registration;
 use greenloom_sys::clock;
 use greenloom_sys::process::Pid;
-use jiff::tz::TimeZone;
 
 use crate::log::say;
 use cron::CronSpec;
@@ -150,7 +149,7 @@ impl UwsgiSignals {
         now: Now,
     ) -> Result<(), String> {
         self.active.get_or_insert(generation);
-        let table = self.tables.entry(generation).or_insert_with(|| SignalTable::new(TimeZone::system()));
+        let table = self.tables.entry(generation).or_default();
         match registration {
             Registration::Handler { number, target } => {
                 let parsed = Target::parse(&target)?;
@@ -197,7 +196,7 @@ impl UwsgiSignals {
         if self.active != Some(number) {
             self.previous = self.active.replace(number);
         }
-        self.tables.entry(number).or_insert_with(|| SignalTable::new(TimeZone::system()));
+        self.tables.entry(number).or_default();
     }
 
     /// This generation and its workers are no more.

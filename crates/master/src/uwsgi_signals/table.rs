@@ -56,7 +56,7 @@ struct Handler {
 }
 
 /// See the file's description.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct SignalTable {
     handlers: BTreeMap<u8, Handler>,
     timers: Timers,
@@ -65,11 +65,6 @@ pub(crate) struct SignalTable {
 }
 
 impl SignalTable {
-    /// An empty table; cron entries are in this time zone.
-    pub(crate) fn new(zone: jiff::tz::TimeZone) -> Self {
-        Self { handlers: BTreeMap::new(), timers: Timers::default(), crons: Crons::new(zone), running: false }
-    }
-
     /// Registers who runs a handler; whether that is news.
     ///
     /// # Errors
@@ -149,7 +144,7 @@ mod tests {
     const NOW: Now = Now { monotonic_ms: 0, unix_ms: 0 };
 
     fn table() -> SignalTable {
-        SignalTable::new(jiff::tz::TimeZone::UTC)
+        SignalTable::default()
     }
 
     #[test]
