@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use greenloom_proto::control::FromWorker;
 use greenloom_sys::process;
 
 use crate::cores::table::State;
@@ -57,6 +58,7 @@ impl Worker {
             self.signals.queue.push_back(number);
             return;
         }
+        self.tell_master(&FromWorker::SignalTaken(number));
         self.counters.signals_dropped += 1;
         self.signals.dropped += 1;
         let now = self.reactor.now_ms();
@@ -92,6 +94,8 @@ impl Worker {
         let number = *self.signals.queue.front()?;
         let core = self.cores.take_signal(number)?;
         self.signals.queue.pop_front();
+        // Only now: what this process does not come to is for others.
+        self.tell_master(&FromWorker::SignalTaken(number));
         self.counters.signals += 1;
         self.cores[core].request.began_ms = self.reactor.now_ms();
         Some((core, number))

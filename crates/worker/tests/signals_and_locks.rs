@@ -7,14 +7,14 @@ mod toy;
 #[cfg(test)]
 mod tests {
     use std::cell::{Cell, RefCell};
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     use std::rc::Rc;
 
     use greenloom_worker::config::{Protocol, Settings};
-    use greenloom_worker::proto::control::ToWorker;
+    use greenloom_worker::proto::control::{Frames, FromWorker, ToWorker};
     use greenloom_worker::{
         Action, Alone, Cancel, CoreId, Doing, Leave, Listen, Locked, UserLocks, Wakeup, Worker, WorkerOptions,
     };
@@ -118,12 +118,19 @@ mod tests {
         for number in [3, 1, 2] {
             raise(&mut master, number);
         }
+        master.set_nonblocking(true).unwrap();
         drive(&mut worker, note, &mut |worker| {
             let in_flight = worker.in_flight();
             assert!(in_flight.len() <= 1, "{in_flight:?}");
             worker.counters().signals == 3 && in_flight.is_empty()
         });
         assert_eq!(RAN.take(), [3, 1, 2]);
+        let mut said = Frames::default();
+        let mut bytes = [0; 100];
+        let n = master.read(&mut bytes).unwrap();
+        said.push(&bytes[..n]);
+        let taken: Vec<_> = std::iter::from_fn(|| said.next_from_worker()).collect();
+        assert_eq!(taken, [3, 1, 2].map(FromWorker::SignalTaken));
     }
 
     #[test]
