@@ -52,14 +52,19 @@ pub fn tcp(address: SocketAddr, options: TcpOptions) -> io::Result<OwnedFd> {
     if options.reuse_port {
         sockopt::set_socket_reuseport(&socket, true)?;
     }
-    sockopt::set_tcp_nodelay(&socket, options.nodelay)?;
-    sockopt::set_socket_keepalive(&socket, options.keepalive)?;
+    set_for_connections(socket.as_fd(), options.nodelay, options.keepalive)?;
     if options.accept == Accept::FirstBytes {
         set_defer_accept(socket.as_fd())?;
     }
     rustix::net::bind(&socket, &address)?;
     listen(socket.as_fd(), options.backlog)?;
     Ok(socket)
+}
+
+/// Sets on a TCP listener what its connections inherit: `TCP_NODELAY` and `SO_KEEPALIVE`.
+pub fn set_for_connections(listener: BorrowedFd<'_>, nodelay: bool, keepalive: bool) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(listener, nodelay)?;
+    Ok(sockopt::set_socket_keepalive(listener, keepalive)?)
 }
 
 /// A UNIX socket bound to `path`, not yet listening: nobody can connect before its mode is set.

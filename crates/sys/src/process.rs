@@ -1,5 +1,5 @@
 //! Processes: forking, starting another program that inherits descriptors, waiting, killing, and the small things a
-//! process does to itself (subreaper, output redirection, leaving at once, threads that take no posix signals).
+//! process does to itself (subreaper, session, standard streams, leaving at once, threads that take no posix signals).
 //!
 //! Owns the system calls only. Which process is a master or a worker, and what happens when one dies, is decided by
 //! their users.
@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{PidfdFlags, Signal, WaitOptions, WaitStatus};
+use rustix::process::{DumpableBehavior, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
 /// The id of a process: positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -358,6 +358,39 @@ pub fn redirect_output(file: BorrowedFd<'_>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Puts `file` in the place of standard input.
+pub fn redirect_input(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: as above.
+    if unsafe { libc::dup2(file.as_raw_fd(), libc::STDIN_FILENO) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Leaves the terminal and the process group: the process leads a new session. Fails for a leader of a group, which the
+/// child of a fork is not.
+pub fn begin_session() -> io::Result<()> {
+    rustix::process::setsid()?;
+    Ok(())
+}
+
+/// Lets other processes of the same user look into this one (debuggers, /proc), which the kernel has stopped when the
+/// process changed its user.
+pub fn allow_inspection() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?)
+}
+
+/// Waits until the child `pid` has ended. [`Ending::Unknown`] when it is no child of ours any more.
+pub fn wait_for(pid: Pid) -> Ending {
+    loop {
+        match rustix::process::waitpid(pid.rustix(), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ending::from_status(status),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(_) => return Ending::Unknown,
+        }
+    }
 }
 
 /// Ends the process at once: no destructors, no exit handlers, whatever the other threads do.

@@ -99,6 +99,14 @@ pub fn ignore_broken_pipes() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
+/// Gives `signals` their default meaning again.
+pub fn restore_default(signals: &[PosixSignal]) {
+    for signal in signals {
+        // SAFETY: `SIG_DFL` is a valid disposition for each of them; no handler code is involved.
+        unsafe { libc::signal(signal.number(), libc::SIG_DFL) };
+    }
+}
+
 /// Blocks every posix signal in the calling thread. Async-signal-safe.
 pub fn block_all() -> io::Result<()> {
     // SAFETY: `sigset_t` is plain data, filled by the next call.

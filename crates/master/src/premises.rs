@@ -1,0 +1,61 @@
+//! What an instance has in the outside world: listeners, pipes for commands, the pid file. Taken before anything else
+//! happens, while the process still has the rights it was started with; left at the end.
+
+use greenloom_config::Settings;
+
+use crate::activation::Activation;
+use crate::error::MasterError;
+use crate::fifo::Fifos;
+use crate::listeners::Listeners;
+use crate::made_file::Quietly;
+use crate::pidfile::Pidfile;
+use crate::privileges::Privileges;
+
+/// The instance's place.
+#[derive(Debug)]
+pub(crate) struct Premises {
+    pub(crate) listeners: Listeners,
+    /// `None` without `--master-fifo`, or without a master.
+    pub(crate) fifos: Option<Fifos>,
+    pub(crate) pidfile: Option<Pidfile>,
+}
+
+impl Premises {
+    /// Takes the place, and then gives up the rights that only this needed (`--uid`, `--gid`): what is made later belongs to
+    /// the user the instance runs as.
+    ///
+    /// # Errors
+    /// What keeps the server from starting; nothing is left behind then.
+    pub(crate) fn take(settings: &Settings, activation: Activation) -> Result<Self, MasterError> {
+        let privileges = Privileges::of(settings)?;
+        let listeners = Listeners::bind(settings, activation, privileges.owner())?;
+        let mut premises = Self { listeners, fifos: None, pidfile: None };
+        match premises.furnish(settings, privileges) {
+            Ok(()) => Ok(premises),
+            Err(error) => {
+                premises.leave(Quietly::Yes);
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes from the file system what is still the instance's own.
+    pub(crate) fn leave(&mut self, quietly: Quietly) {
+        self.listeners.vacuum(quietly);
+        if let Some(fifos) = &self.fifos {
+            fifos.vacuum(quietly);
+        }
+        if let Some(pidfile) = &self.pidfile {
+            pidfile.vacuum(quietly);
+        }
+    }
+
+    fn furnish(&mut self, settings: &Settings, privileges: Privileges) -> Result<(), MasterError> {
+        if settings.master {
+            self.fifos = Fifos::create(&settings.master_process.fifos, privileges.owner())?;
+        }
+        self.pidfile = settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
+        privileges.hand_over_log(settings);
+        privileges.give_up()
+    }
+}
