@@ -29,6 +29,8 @@ pub(crate) struct Draft<'w> {
     pub(crate) body_early: Option<Asked<()>>,
     pub(crate) ugreen_stacksize: Option<Asked<()>>,
     pub(crate) die_on_term: bool,
+    /// The process has listening sockets that no option names.
+    pub(crate) has_listeners: bool,
     /// Where a logger sends all lines; `None` within is standard error.
     pub(crate) logger: Option<Asked<Option<PathBuf>>>,
     pub(crate) request_loggers: Vec<Asked<Option<PathBuf>>>,
@@ -91,6 +93,7 @@ impl<'w> Draft<'w> {
             body_early: None,
             ugreen_stacksize: None,
             die_on_term: false,
+            has_listeners: false,
             logger: None,
             request_loggers: Vec::new(),
             last: BTreeMap::new(),
@@ -216,7 +219,7 @@ impl<'w> Draft<'w> {
                 origin: socket.origin,
             });
         }
-        if self.settings.listeners.is_empty() && errors.is_empty() {
+        if self.settings.listeners.is_empty() && errors.is_empty() && !self.has_listeners {
             errors.push(ConfigError::missing(
                 "nothing to listen on",
                 "add --http-socket 127.0.0.1:8000 (or --socket for the uwsgi protocol)",

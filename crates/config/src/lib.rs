@@ -32,7 +32,7 @@ pub use error::ConfigError;
 pub use help::options_markdown;
 pub use origin::Origin;
 pub use print::print_config;
-pub use resolve::{Action, Loaded, load};
+pub use resolve::{Action, Loaded, load, load_inheriting};
 pub use settings::{
     Address, Limits, ListenerSpec, LogSettings, MasterSettings, Mount, Protocol, PythonSettings, Recycling,
     Settings, SignalSettings, StatusSettings,

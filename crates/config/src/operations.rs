@@ -78,6 +78,10 @@ pub(crate) fn check(draft: &mut Draft<'_>, errors: &mut Vec<ConfigError>) {
     sigterm(draft, errors);
     lifetimes(draft, errors);
     places(draft, errors);
+    // A daemon's output is its log: to be opened anew, limited and given away as any other.
+    if draft.settings.log.logto.is_none() {
+        draft.settings.log.logto.clone_from(&draft.settings.master_process.daemonize);
+    }
     if draft.settings.log.json
         && draft.settings.log.format.is_some()
         && let Some(asked) = draft.last.get("log-json")

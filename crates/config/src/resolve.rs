@@ -66,6 +66,19 @@ pub struct Loaded {
 /// # Errors
 /// [`ConfigError`], with everything that could be found wrong in one pass; print it and exit with code 1.
 pub fn load(args: &[OsString], world: &dyn World) -> Result<Loaded, ConfigError> {
+    // A service manager that has opened sockets (`sd_listen_fds(3)`): which, the master finds out.
+    resolve(args, world, world.variable("LISTEN_FDS").is_some())
+}
+
+/// Like [`load`], for a process that has its listening sockets already: a configuration that names none is complete.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_inheriting(args: &[OsString], world: &dyn World) -> Result<Loaded, ConfigError> {
+    resolve(args, world, true)
+}
+
+fn resolve(args: &[OsString], world: &dyn World, has_listeners: bool) -> Result<Loaded, ConfigError> {
     let gathered = sources::gather(args, world)?;
     if let Some(action) = text_without_settings(&gathered.entries)? {
         let settings = Settings::default();
@@ -74,6 +87,7 @@ pub fn load(args: &[OsString], world: &dyn World) -> Result<Loaded, ConfigError>
     let Gathered { entries, referenced, mut notices } = gathered;
     let mut errors = Vec::new();
     let mut draft = Draft::new(world);
+    draft.has_listeners = has_listeners;
     for entry in &entries {
         apply(entry, referenced.contains(&entry.name), &mut draft, &mut notices, &mut errors);
     }
@@ -598,6 +612,16 @@ mod tests {
         assert!(matches!(text("--print-config"), Action::PrintConfig(_)));
         let loaded = with(&world, &format!("{APP} --show-config")).unwrap();
         assert!(loaded.action == Action::Run && loaded.notices.iter().any(|line| line == "module = shop"));
+    }
+
+    #[test]
+    fn listeners_may_come_along() {
+        let none = ["--module".into(), "shop".into()];
+        let world = FakeWorld::default();
+        assert!(load(&none, &world).unwrap_err().to_string().contains("nothing to listen on"));
+        assert!(load_inheriting(&none, &world).unwrap().settings.listeners.is_empty());
+        let activated = world.variable("LISTEN_FDS", "1");
+        assert!(load(&none, &activated).unwrap().settings.listeners.is_empty());
     }
 
     #[test]

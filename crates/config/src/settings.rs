@@ -19,7 +19,8 @@ pub struct Settings {
     /// Everything that was given, by name, in order: what `uwsgi.opt` shows. `None` is an option without a value.
     pub given: Vec<(String, Option<Vec<u8>>)>,
     /// What to listen on, in order of appearance: the index is the listener's number. Never empty when it
-    /// comes from [`crate::load`] with [`crate::Action::Run`] or [`crate::Action::Check`].
+    /// comes from [`crate::load`] with [`crate::Action::Run`] or [`crate::Action::Check`], unless sockets come along
+    /// that a service manager has opened.
     pub listeners: Vec<ListenerSpec>,
     /// Mode bits of UNIX listeners (`--chmod-socket`); `None` leaves them to the umask.
     pub chmod_socket: Option<u32>,
