@@ -12,7 +12,10 @@ use std::ffi::OsString;
 use std::io::Write as _;
 
 use greenloom_config::{ConfigError, RealWorld, Settings};
-use greenloom_master::{Adoption, Application, Inheritance, MasterError, banner, log, open_files};
+use greenloom_master::{
+    Adoption, Application, Arrival, Detached, Inheritance, MasterError, Surroundings, banner,
+    fork_single_threaded, log, open_files, set_umask,
+};
 
 pub use greenloom_master as master;
 pub use greenloom_master::Launch;
@@ -36,11 +39,17 @@ pub fn main(
         Ok(inheritance) => inheritance,
         Err(error) => return refuse(&error),
     };
-    let adoption = match Adoption::check().and_then(|()| Adoption::take()) {
-        Ok(adoption) => adoption,
+    let (adoption, is_asked) = match Adoption::check().and_then(|asked| Ok((Adoption::take()?, asked))) {
+        Ok(found) => found,
         Err(error) => return refuse(&error),
     };
-    let loaded = match greenloom_config::load(args, &RealWorld) {
+    let loaded = if inheritance.is_some() || adoption.is_some() || is_asked {
+        // The listeners of the instance are there already, perhaps without any option that names them.
+        greenloom_config::load_inheriting(args, &RealWorld)
+    } else {
+        greenloom_config::load(args, &RealWorld)
+    };
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return refuse_configuration(&error),
     };
@@ -51,10 +60,13 @@ pub fn main(
     if let Some(inheritance) = inheritance {
         return greenloom_master::run_generation(inheritance, &settings, &mut *app(&settings));
     }
-    match start(&settings, &loaded.notices, args, launch, adoption, app) {
+    let mut arrival = Arrival::default();
+    let code = match start(&settings, &loaded.notices, args, launch, adoption, app, &mut arrival) {
         Ok(code) => code,
         Err(error) => refuse(&error),
-    }
+    };
+    arrival.ended(code);
+    code
 }
 
 fn start(
@@ -64,11 +76,26 @@ fn start(
     launch: &Launch,
     adoption: Option<Adoption>,
     app: &mut dyn FnMut(&Settings) -> Box<dyn Application>,
+    arrival: &mut Arrival,
 ) -> Result<i32, MasterError> {
+    if let Some(mask) = settings.master_process.umask {
+        set_umask(mask);
+    }
+    let mut surroundings = Surroundings::take();
+    // With a master nothing of the application is ever in this process.
+    let mut single = (!settings.master).then(|| app(settings));
+    // A program that replaced another one is where it should be, and has its output already.
+    if let Some(log) = settings.master_process.daemonize.as_ref().filter(|_| adoption.is_none()) {
+        let mut fork = || single.as_mut().map_or_else(fork_single_threaded, |app| app.fork());
+        match surroundings.detach(log, &mut fork)? {
+            Detached::Command(code) => return Ok(code),
+            Detached::Daemon(told) => *arrival = told,
+        }
+    }
     let directory = std::env::current_dir()
         .map_err(|reason| MasterError::System { what: "find the current directory", reason })?;
-    // A program that replaced another one has its output already.
-    if let Some(path) = settings.log.logto.as_ref().filter(|_| adoption.is_none()) {
+    let has_output = adoption.is_some() || settings.log.logto == settings.master_process.daemonize;
+    if let Some(path) = settings.log.logto.as_ref().filter(|_| !has_output) {
         // The last words on the terminal: whoever waits there for a start that fails must know where to look. (To
         // keep the terminal open for the failure itself would hold up whoever waits for its end.)
         log::line(format_args!("greenloom: all further lines go to {}", path.display()));
@@ -79,14 +106,14 @@ fn start(
     for notice in notices {
         log::line(format_args!("{notice}"));
     }
-    if settings.master {
-        let reread = || match greenloom_config::load(args, &RealWorld) {
+    if let Some(app) = &mut single {
+        greenloom_master::run_single(settings, &mut **app, surroundings)
+    } else {
+        let reread = || match greenloom_config::load_inheriting(args, &RealWorld) {
             Ok(loaded) => Ok(loaded.settings),
             Err(error) => Err(error.to_string()),
         };
-        greenloom_master::run_master(settings, launch, args, &directory, &reread, adoption)
-    } else {
-        greenloom_master::run_single(settings, &mut *app(settings))
+        greenloom_master::run_master(settings, launch, args, &directory, &reread, adoption, surroundings)
     }
 }
 

@@ -144,6 +144,8 @@ impl Instance for Shared {
                     refused,
                     stale_wakes,
                     signals,
+                    signals_failed,
+                    signals_dropped,
                 } = standing.counters;
                 for (sum, value) in [
                     (Sum::Accepted, accepted),
@@ -154,6 +156,8 @@ impl Instance for Shared {
                     (Sum::Refused, refused),
                     (Sum::StaleWakes, stale_wakes),
                     (Sum::Signals, signals),
+                    (Sum::SignalsFailed, signals_failed),
+                    (Sum::SignalsDropped, signals_dropped),
                 ] {
                     seat.set(sum, value);
                 }

@@ -17,8 +17,8 @@ use std::process::{Command, ExitCode};
 use greenloom_config::{Address, ListenerSpec, Origin, Protocol, Settings};
 use greenloom_master::control::{Frames, FromWorker, ToWorker};
 use greenloom_master::{
-    Application, BoundListener, Fork, Inheritance, Launch, LoadError, MasterError, WorkerContext,
-    fork_single_threaded, log,
+    Application, BoundListener, Fork, Inheritance, Launch, LoadError, MasterError, Surroundings,
+    WorkerContext, fork_single_threaded, log,
 };
 use greenloom_sys::process::wait_readable;
 
@@ -45,15 +45,16 @@ fn run(arguments: &[OsString]) -> Result<i32, MasterError> {
     if let Some(inheritance) = inheritance {
         return Ok(greenloom_master::run_generation(inheritance, &settings, &mut toy));
     }
+    let surroundings = Surroundings::take();
     if !settings.master {
-        return greenloom_master::run_single(&settings, &mut toy);
+        return greenloom_master::run_single(&settings, &mut toy, surroundings);
     }
     let system = |what| move |reason| MasterError::System { what, reason };
     let program = std::env::current_exe().map_err(system("find the program"))?.into_os_string();
     let directory = std::env::current_dir().map_err(system("find the directory"))?;
     let reread = || Ok(settings.clone());
     let launch = Launch { program, args: Vec::new() };
-    greenloom_master::run_master(&settings, &launch, arguments, &directory, &reread, None)
+    greenloom_master::run_master(&settings, &launch, arguments, &directory, &reread, None, surroundings)
 }
 
 #[derive(Default)]
@@ -86,6 +87,9 @@ impl Toy {
             "backlog" => settings.listen_backlog = value.parse().expect("a number"),
             "chmod" => settings.chmod_socket = u32::from_str_radix(value, 8).ok(),
             "pidfile" => settings.pidfile = Some(value.into()),
+            "uid" => settings.master_process.uid = value.parse().ok(),
+            "gid" => settings.master_process.gid = value.parse().ok(),
+            "fifo" => settings.master_process.fifos.push(value.into()),
             "vacuum" => settings.vacuum = value == "true",
             "master" => settings.master = value == "true",
             "processes" => settings.processes = value.parse().expect("a number"),

@@ -5,12 +5,12 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
-use std::path::Path;
 
 use greenloom_config::{Address, Protocol};
 use greenloom_sys::listen::{self, LocalAddress};
 use greenloom_sys::process::{self, Pid};
 
+use crate::listeners;
 use crate::log::say;
 
 /// How many there are; they are numbered from [`FIRST`] on.
@@ -57,13 +57,20 @@ impl Activation {
         Self { sockets }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sockets.is_empty()
+    /// What is there, for people: the addresses, and the units' names for them.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (String, &str)> {
+        self.sockets.iter().map(|socket| {
+            let address = listeners::name_of(socket.fd.as_fd());
+            (address.map_or_else(|_| String::from("?"), |(address, _, _)| address), socket.name.as_str())
+        })
     }
 
-    /// The socket that is bound to what the configuration calls `address`; relative paths count from `directory`.
-    pub(crate) fn take_for(&mut self, address: &Address, directory: Option<&Path>) -> Option<Activated> {
-        let wanted = Wanted::of(address, directory)?;
+    /// The socket that is bound to what the configuration calls `address`; paths are absolute.
+    pub(crate) fn take_for(&mut self, address: &Address) -> Option<Activated> {
+        if self.sockets.is_empty() {
+            return None;
+        }
+        let wanted = Wanted::of(address)?;
         let position = |exactly| {
             self.sockets.iter().position(|socket| {
                 listen::local_address(socket.fd.as_fd()).is_ok_and(|found| wanted.is(&found, exactly))
@@ -116,16 +123,13 @@ enum Wanted {
 }
 
 impl Wanted {
-    fn of(address: &Address, directory: Option<&Path>) -> Option<Self> {
+    fn of(address: &Address) -> Option<Self> {
         Some(match address {
             Address::Tcp { host, port } => {
                 // A name that cannot be looked up is told by whoever binds it.
                 Self::Tcp((host.as_str(), *port).to_socket_addrs().ok()?.collect())
             }
-            Address::Unix(path) => {
-                let path = directory.map_or_else(|| path.clone(), |directory| directory.join(path));
-                Self::Local(LocalAddress::Unix(std::path::absolute(path).ok()?))
-            }
+            Address::Unix(path) => Self::Local(LocalAddress::Unix(path.clone())),
             Address::Abstract(name) => Self::Local(LocalAddress::Abstract(name.clone())),
             Address::Inherited(_) => return None,
         })
@@ -203,23 +207,23 @@ mod tests {
         let ports = [&here, &everywhere].map(|listener| listener.local_addr().unwrap().port());
         let mut activation = activation(vec![here.into(), everywhere.into()]);
         let tcp = |host: &str, port| Address::Tcp { host: host.to_owned(), port };
-        assert!(activation.take_for(&tcp("127.0.0.1", ports[1]), None).is_none());
-        assert!(activation.take_for(&tcp("127.0.0.1", 0), None).is_none(), "any port is not that port");
-        assert!(activation.take_for(&tcp("0.0.0.0", ports[0]), None).is_none(), "everywhere is not here");
-        assert_eq!(port_of(activation.take_for(&tcp("127.0.0.1", ports[0]), None)), Some(ports[0]));
-        assert_eq!(port_of(activation.take_for(&tcp("0.0.0.0", ports[1]), None)), Some(ports[1]));
-        assert!(activation.is_empty());
+        assert!(activation.take_for(&tcp("127.0.0.1", ports[1])).is_none());
+        assert!(activation.take_for(&tcp("127.0.0.1", 0)).is_none(), "any port is not that port");
+        assert!(activation.take_for(&tcp("0.0.0.0", ports[0])).is_none(), "everywhere is not here");
+        assert_eq!(port_of(activation.take_for(&tcp("127.0.0.1", ports[0]))), Some(ports[0]));
+        assert_eq!(port_of(activation.take_for(&tcp("0.0.0.0", ports[1]))), Some(ports[1]));
+        assert!(activation.take_rest().is_empty());
     }
 
     #[test]
-    fn paths_are_compared_whole() {
-        let folder = std::env::temp_dir();
-        let file = format!("greenloom-activated-{}", std::process::id());
-        let listener = UnixListener::bind(folder.join(&file)).unwrap();
+    fn a_path_finds_its_socket() {
+        let path = std::env::temp_dir().join(format!("greenloom-activated-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
         let mut activation = activation(vec![listener.into()]);
-        let relative = Address::Unix(Path::new(&file).to_owned());
-        assert!(activation.take_for(&relative, Some(Path::new("/elsewhere"))).is_none());
-        assert!(activation.take_for(&relative, Some(&folder)).is_some());
-        std::fs::remove_file(folder.join(&file)).unwrap();
+        let names: Vec<(String, &str)> = activation.names().collect();
+        assert_eq!(names, [(path.display().to_string(), "x")]);
+        assert!(activation.take_for(&Address::Unix("/elsewhere".into())).is_none());
+        assert!(activation.take_for(&Address::Unix(path.clone())).is_some());
+        std::fs::remove_file(&path).unwrap();
     }
 }

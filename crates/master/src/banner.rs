@@ -24,9 +24,10 @@ pub fn print(version: &str, settings: &Settings, launch: &Launch) {
     if !settings.master {
         say!("*** WARNING: you are running greenloom without its master process manager ***");
     }
-    if limits::is_root() {
+    if limits::is_root() && settings.master_process.uid.is_none_or(|uid| uid == 0) {
         say!(
-            "*** WARNING: you are running greenloom as root: whoever takes over the application has the machine ***"
+            "*** WARNING: you are running greenloom as root: whoever takes over the application has the machine (use the --uid \
+             flag) ***"
         );
     }
     say!("your processes number limit is {}", number(limits::processes()));

@@ -47,6 +47,22 @@ pub enum MasterError {
         /// The kernel's reason.
         reason: io::Error,
     },
+    /// A pipe for commands could not be made.
+    Fifo {
+        /// Its path.
+        path: PathBuf,
+        /// The kernel's reason.
+        reason: io::Error,
+    },
+    /// Another user or group could not be become.
+    Privileges {
+        /// What was tried.
+        what: &'static str,
+        /// The number of the user or group.
+        id: u32,
+        /// The kernel's reason.
+        reason: io::Error,
+    },
     /// The log file could not be opened.
     LogFile {
         /// Its path.
@@ -124,6 +140,23 @@ impl fmt::Display for MasterError {
                 "cannot write the pid file {}: {reason}; {} or choose another path with --pidfile",
                 path.display(),
                 directory_remedy(reason)
+            ),
+            Self::Fifo { path, reason } if reason.kind() == io::ErrorKind::AlreadyExists => write!(
+                f,
+                "cannot make the fifo {}: a file that is not a fifo is in the way; remove it or choose another path \
+                 with --master-fifo",
+                path.display()
+            ),
+            Self::Fifo { path, reason } => write!(
+                f,
+                "cannot make the fifo {}: {reason}; {} or choose another path with --master-fifo",
+                path.display(),
+                directory_remedy(reason)
+            ),
+            Self::Privileges { what, id, reason } => write!(
+                f,
+                "cannot {what} {id}: {reason}; the process needs the right to change its user and groups \
+                 (CAP_SETUID, CAP_SETGID), or start it as that user and leave out --uid and --gid"
             ),
             Self::LogFile { path, reason } => write!(
                 f,

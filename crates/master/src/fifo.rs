@@ -1,6 +1,6 @@
 //! `--master-fifo`: pipes with a name in the file system that take commands of one byte, as uWSGI's do.
 //!
-//! Owns the files, which of them is active, and what the bytes are called. What the commands do is the master's business.
+//! Owns the files, which of them is active, and which command each byte is. What the commands do is the master's business.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,57 +10,35 @@ use std::path::{Path, PathBuf};
 
 use greenloom_sys::made_files;
 
+use crate::commands::{Asker, Change, Command};
 use crate::error::MasterError;
 use crate::log::say;
 use crate::made_file::{MadeFile, Quietly};
+use crate::master::Master;
 use crate::privileges::Owner;
 
 /// Only the owner may command the server.
 const MODE: u32 = 0o600;
 
-/// What a byte asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FifoCommand {
-    /// `+`: one worker more.
-    AddWorker,
-    /// `-`: one worker less.
-    RemoveWorker,
-    /// `c`: reload, one worker after the other.
-    ChainReload,
-    /// `l`: open the log file anew.
-    ReopenLog,
-    /// `L`: rename the log file and begin another.
-    RotateLog,
-    /// `p`: accept no connections, or again.
-    Pause,
-    /// `P`: write the pid file again.
-    WritePidfile,
-    /// `q`: stop; requests may end.
-    Stop,
-    /// `Q`: stop at once.
-    StopNow,
-    /// `r`: reload; requests may end.
-    Reload,
-    /// `R`: reload; requests are cut.
-    ReloadNow,
-    /// `s`: statistics to the log.
-    Statistics,
-    /// `w`: other workers of the same generation; requests may end.
-    ReloadWorkers,
-    /// `W`: the same, requests are cut.
-    ReloadWorkersNow,
-}
-
 /// A byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
-    Command(FifoCommand),
+    Command(Command),
     /// The pipe of this number is the active one from now on.
     Slot(usize),
     /// A command of uWSGI's that has no meaning here; why.
     Refused(&'static str),
     /// Newlines of `echo`, and anything else.
     Nothing,
+}
+
+/// Whose a pipe is that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Predecessors {
+    /// An earlier program of this process has made it.
+    Ours,
+    /// Somebody else's, most likely of a server that was killed.
+    Others,
 }
 
 /// The pipes. Whoever opens one that is not active for writing waits until it is.
@@ -74,16 +52,24 @@ pub(crate) struct Fifos {
 
 impl Fifos {
     /// Makes a pipe at each path, with mode 0600, and opens the first; `None` without paths. A pipe that is there already
-    /// is replaced.
+    /// is replaced, unless an earlier program of this very process has made it.
     ///
     /// The master calls this before it gives up its privileges. The loop waits for [`Fifos::as_fd`] to be readable and
     /// then performs what [`Fifos::take`] returns; at the end of the process comes [`Fifos::vacuum`].
-    pub(crate) fn create(paths: &[PathBuf], owner: Owner) -> Result<Option<Self>, MasterError> {
+    pub(crate) fn create(
+        paths: &[PathBuf],
+        owner: Owner,
+        predecessors: Predecessors,
+    ) -> Result<Option<Self>, MasterError> {
         let Some(first) = paths.first() else { return Ok(None) };
         let mut files = Vec::new();
         let made: Result<File, (&PathBuf, io::Error)> = (|| {
             for path in paths {
-                files.push(make(path, owner).map_err(|reason| (path, reason))?);
+                let made = match predecessors {
+                    Predecessors::Ours if is_fifo(path) => MadeFile::recall(path),
+                    _ => make(path, owner),
+                };
+                files.push(made.map_err(|reason| (path, reason))?);
             }
             made_files::open_fifo(first).map_err(|reason| (first, reason))
         })();
@@ -107,7 +93,7 @@ impl Fifos {
     }
 
     /// The commands that have come, in order. Switches between the pipes are done here.
-    pub(crate) fn take(&mut self) -> Vec<FifoCommand> {
+    pub(crate) fn take(&mut self) -> Vec<Command> {
         let mut commands = Vec::new();
         let mut bytes = [0; 64];
         // One read in each round of the loop: a writer that never ends keeps nothing else from being done.
@@ -154,9 +140,23 @@ impl Fifos {
     }
 }
 
+impl Master<'_> {
+    /// Does what the active pipe asks for.
+    pub(crate) fn read_fifo(&mut self, now_ms: u64) {
+        for command in self.fifos.as_mut().map(|fifos| fifos.take()).unwrap_or_default() {
+            say!("master fifo: {command}");
+            self.command(command, Asker::nobody(), now_ms);
+        }
+    }
+}
+
+fn is_fifo(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| found.file_type().is_fifo())
+}
+
 fn make(path: &Path, owner: Owner) -> io::Result<MadeFile> {
     // Only a pipe makes way: a wrong path must not cost anybody a file.
-    if path.symlink_metadata().is_ok_and(|found| found.file_type().is_fifo()) {
+    if is_fifo(path) {
         std::fs::remove_file(path)?;
     }
     made_files::make_fifo(path, MODE)?;
@@ -164,25 +164,21 @@ fn make(path: &Path, owner: Owner) -> io::Result<MadeFile> {
 }
 
 fn meaning(byte: u8) -> Meaning {
-    use FifoCommand as Command;
     Meaning::Command(match byte {
-        b'+' => Command::AddWorker,
-        b'-' => Command::RemoveWorker,
-        b'c' => Command::ChainReload,
+        b'+' => Command::Workers(Change::By(1)),
+        b'-' => Command::Workers(Change::By(-1)),
+        // All the ways of uWSGI to reload are one here: requests end, and nobody is refused meanwhile.
+        b'c' | b'r' | b'R' | b'w' | b'W' => Command::Reload,
         b'l' => Command::ReopenLog,
-        b'L' => Command::RotateLog,
-        b'p' => Command::Pause,
         b'P' => Command::WritePidfile,
         b'q' => Command::Stop,
         b'Q' => Command::StopNow,
-        b'r' => Command::Reload,
-        b'R' => Command::ReloadNow,
         b's' => Command::Statistics,
-        b'w' => Command::ReloadWorkers,
-        b'W' => Command::ReloadWorkersNow,
         b'0'..=b'9' => return Meaning::Slot(usize::from(byte - b'0')),
         b'C' => return Meaning::Refused("there is no cheap mode"),
         b'f' => return Meaning::Refused("there is no fork server; r starts a new generation"),
+        b'L' => return Meaning::Refused("rename the log file, then write l"),
+        b'p' => return Meaning::Refused("there is no pause"),
         b'B' | b'E' => return Meaning::Refused("there is no emperor"),
         b'S' => return Meaning::Refused("there are no subscriptions"),
         _ => return Meaning::Nothing,
@@ -193,7 +189,7 @@ fn meaning(byte: u8) -> Meaning {
 mod tests {
     use super::*;
     use std::io::Write as _;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("greenloom-fifo-{name}-{}", std::process::id()));
@@ -209,12 +205,14 @@ mod tests {
     fn bytes_are_commands_and_the_pipe_survives_its_writers() {
         let folder = folder("bytes");
         let path = folder.join("a");
-        let mut fifos = Fifos::create(std::slice::from_ref(&path), Owner::default()).unwrap().unwrap();
+        let mut fifos = Fifos::create(std::slice::from_ref(&path), Owner::default(), Predecessors::Others)
+            .unwrap()
+            .unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fifos.take(), []);
         write(&path, b"r\n");
         write(&path, b"zCfq");
-        assert_eq!(fifos.take(), [FifoCommand::Reload, FifoCommand::Stop]);
+        assert_eq!(fifos.take(), [Command::Reload, Command::Stop]);
         assert_eq!(fifos.take(), []);
         let ready = greenloom_sys::process::wait_readable(&[fifos.as_fd()], Some(0)).unwrap();
         assert_eq!(ready, [false], "no end of the stream to spin on");
@@ -226,16 +224,16 @@ mod tests {
     fn digits_choose_the_pipe() {
         let folder = folder("slots");
         let paths = ["a", "b", "c"].map(|name| folder.join(name));
-        let mut fifos = Fifos::create(&paths, Owner::default()).unwrap().unwrap();
+        let mut fifos = Fifos::create(&paths, Owner::default(), Predecessors::Others).unwrap().unwrap();
         write(&paths[0], b"1");
         assert_eq!(fifos.take(), []);
         write(&paths[1], b"l7");
-        assert_eq!(fifos.take(), [FifoCommand::ReopenLog]);
+        assert_eq!(fifos.take(), [Command::ReopenLog]);
         std::fs::remove_file(&paths[2]).unwrap();
         write(&paths[1], b"2");
         assert_eq!(fifos.take(), []);
         write(&paths[2], b"s");
-        assert_eq!(fifos.take(), [FifoCommand::Statistics], "one that was removed is made again");
+        assert_eq!(fifos.take(), [Command::Statistics], "one that was removed is made again");
         fifos.vacuum(Quietly::Yes);
         std::fs::remove_dir(&folder).unwrap();
     }
@@ -245,9 +243,14 @@ mod tests {
         let folder = folder("way");
         let (stale, precious) = (folder.join("stale"), folder.join("precious"));
         made_files::make_fifo(&stale, 0o666).unwrap();
+        let inode = stale.metadata().unwrap().ino();
+        let kept = Fifos::create(std::slice::from_ref(&stale), Owner::default(), Predecessors::Ours);
+        kept.unwrap().unwrap();
+        assert_eq!(stale.metadata().unwrap().ino(), inode, "it is the same one");
         std::fs::write(&precious, "data").unwrap();
-        assert!(Fifos::create(&[], Owner::default()).unwrap().is_none());
-        let error = Fifos::create(&[stale.clone(), precious.clone()], Owner::default()).unwrap_err();
+        assert!(Fifos::create(&[], Owner::default(), Predecessors::Others).unwrap().is_none());
+        let error = Fifos::create(&[stale.clone(), precious.clone()], Owner::default(), Predecessors::Others)
+            .unwrap_err();
         assert!(error.to_string().contains("precious"), "{error}");
         assert_eq!(std::fs::read_to_string(&precious).unwrap(), "data");
         assert!(!stale.exists(), "a start that fails leaves nothing");
@@ -257,7 +260,7 @@ mod tests {
     #[test]
     fn every_byte_has_a_meaning_or_none() {
         let commands = (0..=u8::MAX).filter(|byte| matches!(meaning(*byte), Meaning::Command(_)));
-        assert_eq!(commands.map(char::from).collect::<String>(), "+-LPQRWclpqrsw");
+        assert_eq!(commands.map(char::from).collect::<String>(), "+-PQRWclqrsw");
         assert_eq!(meaning(b'\n'), Meaning::Nothing);
         assert_eq!(meaning(b'9'), Meaning::Slot(9));
     }

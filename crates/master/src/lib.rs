@@ -15,26 +15,34 @@
 //! What must not be here: requests, protocols, languages. The tree knows an [`Application`] and nothing about it.
 #![forbid(unsafe_code)]
 
+mod activation;
 mod application;
 pub mod banner;
 mod commands;
+mod daemon;
 mod deaths;
 mod error;
+mod fifo;
 mod generation;
 mod generations;
 mod inheritance;
 mod lifecycle;
 mod listeners;
 pub mod log;
+mod made_file;
 mod master;
 mod messages;
+mod notifier;
 pub mod open_files;
 mod pidfile;
+mod premises;
+mod privileges;
 mod relay;
 mod reload;
 pub mod scoreboard;
 mod signalling;
 mod stopping;
+mod surroundings;
 mod touch;
 mod tree;
 mod upgrade;
@@ -44,13 +52,16 @@ mod uwsgi_signals;
 mod worker_process;
 
 pub use application::{Application, BoundListener, CANNOT_SERVE, Handover, LoadError, WorkerContext};
+pub use daemon::{Arrival, Detached};
 pub use error::MasterError;
 pub use generation::run_generation;
 pub use greenloom_proto::control;
+pub use greenloom_sys::identity::set_umask;
 pub use greenloom_sys::process::{Fork, Pid, fork, fork_single_threaded};
 pub use inheritance::{INHERITANCE_VARIABLE, Inheritance};
 pub use master::Reread;
 pub use scoreboard::{Scoreboard, Totals};
+pub use surroundings::Surroundings;
 pub use tree::{Launch, run_master};
 pub use upgrade::Adoption;
 pub use user_locks::UserLocks;

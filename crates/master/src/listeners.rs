@@ -1,4 +1,4 @@
-//! The listeners: bound by the master, inherited by every generation, removed at the end. A reload keeps those that the
+//! The listeners: bound by the master or a service manager (`activation.rs`), inherited by every generation, removed at the end. A reload keeps those that the
 //! new configuration still names, binds what is new, and lets go of the rest when the new generation serves.
 //!
 //! Owns addresses, old socket files and the messages about both; the system calls are `greenloom_sys::listen`'s.
@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -15,9 +15,12 @@ use greenloom_sys::listen::{self, Accept, LocalAddress, TcpOptions};
 use greenloom_sys::{limits, process};
 use serde::{Deserialize, Serialize};
 
+use crate::activation::{Activated, Activation};
 use crate::application::BoundListener;
 use crate::error::MasterError;
 use crate::log::say;
+use crate::made_file::{MadeFile, Quietly};
+use crate::privileges::Owner;
 
 /// The master's listeners.
 #[derive(Debug, Default)]
@@ -27,7 +30,11 @@ pub(crate) struct Listeners {
     /// Those of the generation that is to take over.
     coming: Option<Vec<Rc<Bound>>>,
     /// Socket files of listeners that are closed already.
-    files: Vec<SocketFile>,
+    files: Vec<MadeFile>,
+    /// Sockets of a service manager that no configuration has named yet.
+    activation: Activation,
+    /// Whom new socket files belong to.
+    owner: Owner,
 }
 
 /// A listener, and what asked for it.
@@ -36,7 +43,7 @@ pub(crate) struct Bound {
     pub(crate) listener: BoundListener,
     address: Address,
     /// The socket file this process created.
-    file: Option<SocketFile>,
+    file: Option<MadeFile>,
 }
 
 /// A listener, as the master's next program finds it.
@@ -45,7 +52,7 @@ pub(crate) struct SavedListener {
     fd: RawFd,
     protocol: String,
     address: SavedAddress,
-    file: Option<SocketFile>,
+    file: Option<MadeFile>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,19 +85,21 @@ impl From<SavedAddress> for Address {
     }
 }
 
-/// A socket file, by its place and its identity: only that very file is ever removed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
 impl Listeners {
-    /// Binds everything the settings name, in order, and logs each address.
-    pub(crate) fn bind(settings: &Settings) -> Result<Self, MasterError> {
-        let mut listeners = Self::default();
+    /// Binds everything the settings name, in order, unless it is among the sockets of `activation`, and logs each address.
+    /// Socket files belong to `owner`.
+    pub(crate) fn bind(
+        settings: &Settings,
+        activation: Activation,
+        owner: Owner,
+    ) -> Result<Self, MasterError> {
+        let mut listeners = Self { activation, owner, ..Self::default() };
         listeners.prepare(settings)?;
+        for (name, unit) in listeners.activation.names() {
+            if !settings.listeners.is_empty() {
+                say!("socket activation also passed {name} ({unit}), which no option names: it is not used");
+            }
+        }
         listeners.take_over();
         Ok(listeners)
     }
@@ -98,7 +107,7 @@ impl Listeners {
     /// Binds what the settings name and nobody has bound yet, for a generation that is to take over.
     pub(crate) fn prepare(&mut self, settings: &Settings) -> Result<(), MasterError> {
         if settings.listeners.is_empty() {
-            return Err(MasterError::NoListener);
+            return self.prepare_what_was_passed(settings);
         }
         if let Some(limit) = limits::somaxconn().filter(|limit| settings.listen_backlog > *limit) {
             return Err(MasterError::Backlog { asked: settings.listen_backlog, limit });
@@ -119,7 +128,11 @@ impl Listeners {
                     let _ = listen::listen(bound.listener.fd.as_fd(), settings.listen_backlog);
                     Ok(Rc::clone(bound))
                 }
-                None => bind_one(index, spec, address, settings).map(Rc::new),
+                None => match self.activation.take_for(&address) {
+                    Some(socket) => take_activated(index, socket, spec.protocol, Some(address), settings),
+                    None => bind_one(index, spec, address, settings, self.owner),
+                }
+                .map(Rc::new),
             };
             match bound {
                 Ok(bound) => coming.push(bound),
@@ -132,6 +145,21 @@ impl Listeners {
         }
         let unused = previous.into_iter().filter(|old| !coming.iter().any(|kept| Rc::ptr_eq(kept, old)));
         self.let_go(unused.collect(), Quietly::Yes);
+        self.coming = Some(coming);
+        Ok(())
+    }
+
+    /// No option names a listener: whatever the service manager has passed is listened on, and it stays so over reloads.
+    fn prepare_what_was_passed(&mut self, settings: &Settings) -> Result<(), MasterError> {
+        let was_passed = |bound: &&Rc<Bound>| matches!(bound.address, Address::Inherited(_));
+        let mut coming: Vec<Rc<Bound>> = self.serving.iter().filter(was_passed).cloned().collect();
+        for socket in self.activation.take_rest() {
+            let protocol = socket.protocol();
+            coming.push(Rc::new(take_activated(coming.len(), socket, protocol, None, settings)?));
+        }
+        if coming.is_empty() {
+            return Err(MasterError::NoListener);
+        }
         self.coming = Some(coming);
         Ok(())
     }
@@ -157,7 +185,9 @@ impl Listeners {
                 if quietly == Quietly::No {
                     say!("greenloom socket {} is closed", bound.listener.name);
                 }
-                bound.file.iter().for_each(|file| file.remove(Quietly::Yes));
+                if let Some(file) = &bound.file {
+                    file.vacuum("unix socket", Quietly::Yes);
+                }
             }
         }
     }
@@ -218,7 +248,9 @@ impl Listeners {
     /// Removes the socket files that are still the ones this process made.
     pub(crate) fn vacuum(&mut self, quietly: Quietly) {
         self.close();
-        self.files.drain(..).for_each(|file| file.remove(quietly));
+        for file in self.files.drain(..) {
+            file.vacuum("unix socket", quietly);
+        }
     }
 }
 
@@ -239,6 +271,7 @@ fn bind_one(
     spec: &ListenerSpec,
     address: Address,
     settings: &Settings,
+    owner: Owner,
 ) -> Result<Bound, MasterError> {
     let fail = |reason| MasterError::Bind {
         address: spec.address.to_string(),
@@ -250,7 +283,7 @@ fn bind_one(
         Address::Tcp { host, port } => (bind_tcp(host, *port, settings).map_err(fail)?, "bound to"),
         Address::Unix(path) => {
             make_way(path, spec)?;
-            let (socket, created) = bind_unix(path, settings).map_err(fail)?;
+            let (socket, created) = bind_unix(path, settings, owner).map_err(fail)?;
             file = Some(created);
             (socket, "bound to")
         }
@@ -259,7 +292,7 @@ fn bind_one(
             listen::listen(socket.as_fd(), settings.listen_backlog).map_err(fail)?;
             (socket, "bound to")
         }
-        Address::Inherited(fd) => (adopt(*fd, spec)?, "inherited"),
+        Address::Inherited(fd) => (adopt(*fd, spec, settings)?, "inherited"),
     };
     let (listener, kind) = describe(fd, spec.protocol).map_err(fail)?;
     let number = listener.fd.as_raw_fd();
@@ -267,36 +300,14 @@ fn bind_one(
     Ok(Bound { listener, address, file })
 }
 
-fn bind_unix(path: &Path, settings: &Settings) -> io::Result<(OwnedFd, SocketFile)> {
+fn bind_unix(path: &Path, settings: &Settings, owner: Owner) -> io::Result<(OwnedFd, MadeFile)> {
     let socket = listen::bind_unix(path)?;
-    let file = path.symlink_metadata()?;
-    let file = SocketFile { path: path.to_owned(), device: file.dev(), inode: file.ino() };
+    let file = MadeFile::note(path, owner)?;
     if let Some(mode) = settings.chmod_socket {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     }
     listen::listen(socket.as_fd(), settings.listen_backlog)?;
     Ok((socket, file))
-}
-
-impl SocketFile {
-    fn remove(&self, quietly: Quietly) {
-        if self.is_ours() && std::fs::remove_file(&self.path).is_ok() && quietly == Quietly::No {
-            say!("VACUUM: unix socket {} removed.", self.path.display());
-        }
-    }
-
-    fn is_ours(&self) -> bool {
-        self.path.symlink_metadata().is_ok_and(|file| {
-            file.file_type().is_socket() && file.dev() == self.device && file.ino() == self.inode
-        })
-    }
-}
-
-/// Whether removals are logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Quietly {
-    Yes,
-    No,
 }
 
 /// A socket that this process inherited from its master, described by what the kernel says about it.
@@ -337,15 +348,53 @@ fn make_way(path: &Path, spec: &ListenerSpec) -> Result<(), MasterError> {
     std::fs::remove_file(path).map_err(fail)
 }
 
-fn adopt(fd: i32, spec: &ListenerSpec) -> Result<OwnedFd, MasterError> {
+fn adopt(fd: i32, spec: &ListenerSpec, settings: &Settings) -> Result<OwnedFd, MasterError> {
     let not_listening =
         || MasterError::NotListening { address: spec.address.to_string(), origin: spec.origin.to_string() };
     let socket = process::claim_inherited(fd).map_err(|_| not_listening())?;
     if !listen::is_listening(socket.as_fd()) {
         return Err(not_listening());
     }
-    process::set_nonblocking(socket.as_fd()).map_err(|_| not_listening())?;
+    fit_for_use(socket.as_fd(), settings).map_err(|_| not_listening())?;
     Ok(socket)
+}
+
+/// What a listener that somebody else has made still needs.
+fn fit_for_use(socket: BorrowedFd<'_>, settings: &Settings) -> io::Result<()> {
+    process::set_nonblocking(socket)?;
+    match listen::local_address(socket)? {
+        LocalAddress::Tcp(_) => {
+            listen::set_for_connections(socket, settings.tcp_nodelay, settings.so_keepalive)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A socket of the service manager's, in the place of one to bind. `address` is what the configuration calls it.
+fn take_activated(
+    index: usize,
+    socket: Activated,
+    protocol: Protocol,
+    address: Option<Address>,
+    settings: &Settings,
+) -> Result<Bound, MasterError> {
+    let Activated { fd, name } = socket;
+    let number = fd.as_raw_fd();
+    if !listen::is_listening(fd.as_fd()) {
+        return Err(MasterError::NotListening {
+            address: format!("fd://{number}"),
+            origin: format!("socket activation, {name}"),
+        });
+    }
+    let (listener, kind) = fit_for_use(fd.as_fd(), settings)
+        .and_then(|()| describe(fd, protocol))
+        .map_err(MasterError::system("use a socket of the service manager"))?;
+    say!(
+        "greenloom socket {index} inherited {kind} address {} fd {number} (socket activation, {name}, {})",
+        listener.name,
+        protocol.name()
+    );
+    Ok(Bound { listener, address: address.unwrap_or(Address::Inherited(number)), file: None })
 }
 
 fn describe(fd: OwnedFd, protocol: Protocol) -> io::Result<(BoundListener, &'static str)> {
@@ -353,7 +402,7 @@ fn describe(fd: OwnedFd, protocol: Protocol) -> io::Result<(BoundListener, &'sta
     Ok((BoundListener { fd, protocol, name, port }, kind))
 }
 
-fn name_of(fd: BorrowedFd<'_>) -> io::Result<(String, String, &'static str)> {
+pub(crate) fn name_of(fd: BorrowedFd<'_>) -> io::Result<(String, String, &'static str)> {
     Ok(match listen::local_address(fd)? {
         LocalAddress::Tcp(address) => {
             let kind = if address.is_ipv4() { "TCP" } else { "TCP6" };

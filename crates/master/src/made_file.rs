@@ -8,12 +8,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use greenloom_sys::made_files;
+use serde::{Deserialize, Serialize};
 
 use crate::log::say;
 use crate::privileges::Owner;
 
 /// A file this process has made.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MadeFile {
     /// Absolute: the current directory may change before the file is removed.
     path: PathBuf,
@@ -44,6 +45,11 @@ impl MadeFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Remembers the file at `path` that an earlier program of this process has made.
+    pub(crate) fn recall(path: &Path) -> io::Result<Self> {
+        Self::note(path, Owner::default())
     }
 
     /// Removes the file, unless another one stands in its place by now. `kind` is its name in the log.

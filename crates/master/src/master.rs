@@ -17,11 +17,13 @@ use greenloom_sys::signals::{PosixSignal, SignalPipe};
 
 use crate::application::Handover;
 use crate::commands::{Asker, Command};
+use crate::fifo::Fifos;
 use crate::generations::{Generation, Occasion, Worker};
 use crate::lifecycle::{self, Backoff, Event, Life};
 use crate::listeners::Listeners;
 use crate::log::say;
 use crate::messages::Report;
+use crate::notifier::Notifier;
 use crate::scoreboard::{Count, Totals};
 use crate::touch::TouchWatch;
 use crate::upgrade::Upgrade;
@@ -68,6 +70,9 @@ pub(crate) struct Master<'a> {
     pub(crate) reread: Reread<'a>,
     /// Empty once the instance stops.
     pub(crate) listeners: &'a mut Listeners,
+    /// `None` without `--master-fifo`.
+    pub(crate) fifos: Option<&'a mut Fifos>,
+    pub(crate) notifier: Notifier,
     pub(crate) recipe: Recipe<'a>,
     pub(crate) handover: Handover,
     /// The numbers of the instance, over all generations.
@@ -103,6 +108,7 @@ pub(crate) struct Master<'a> {
 enum Source {
     Signals,
     FileMonitors,
+    Fifo,
     Channel(usize),
     Control(usize, usize),
 }
@@ -121,6 +127,8 @@ impl Master<'_> {
             {
                 return code;
             }
+            let accepting = self.is_accepting();
+            self.notifier.watchdog(now_ms, accepting);
             let ready = self.wait(self.timeout_ms(now_ms));
             let now_ms = monotonic_ms();
             for source in ready {
@@ -129,6 +137,7 @@ impl Master<'_> {
                         self.signals.take().into_iter().for_each(|signal| self.signal(signal, now_ms));
                     }
                     Source::FileMonitors => self.uwsgi_signals.on_readable(Now::read()),
+                    Source::Fifo => self.read_fifo(now_ms),
                     Source::Channel(generation) => self.read_reports(generation, now_ms),
                     Source::Control(generation, worker) => self.read_control(generation, worker, now_ms),
                 }
@@ -145,6 +154,10 @@ impl Master<'_> {
         if let Some(fd) = self.uwsgi_signals.fd() {
             sources.push(Source::FileMonitors);
             fds.push(fd);
+        }
+        if let Some(fifos) = &self.fifos {
+            sources.push(Source::Fifo);
+            fds.push(fifos.as_fd());
         }
         for (g, generation) in self.generations.iter().enumerate() {
             if let Some(channel) = generation.channel() {
@@ -208,8 +221,14 @@ impl Master<'_> {
             .chain(self.touch_reload.deadline_ms())
             .chain(self.touch_logreopen.deadline_ms())
             .chain(leaving)
+            .chain(self.notifier.deadline_ms())
             .min()
             .map(|at_ms| at_ms.saturating_sub(now_ms))
+    }
+
+    /// Whether at least one worker takes connections.
+    fn is_accepting(&self) -> bool {
+        self.generations.iter().flat_map(|generation| &generation.workers).any(Worker::accepts)
     }
 
     // --- what is asked of the master ---

@@ -9,6 +9,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use greenloom_sys::clock;
 use greenloom_sys::process::{self, Pid};
 
 use crate::daemon::Arrival;
@@ -80,10 +81,11 @@ impl Notifier {
         self.arrival.ready();
     }
 
-    /// A reload begins. `now_us` is the monotonic clock in microseconds, by which the service manager tells this reload from
-    /// an earlier one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "wired with the reload"))]
-    pub(crate) fn reloading(&mut self, now_us: u64) {
+    /// A reload begins, even one that is refused at once: a service manager that asked for it (`Type=notify-reload`) waits
+    /// for this word and then for [`Notifier::ready`].
+    pub(crate) fn reloading(&mut self) {
+        // By this it tells the reload from an earlier one.
+        let now_us = clock::monotonic_ns() / 1000;
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={now_us}\nSTATUS=reloading"));
     }
 
@@ -110,7 +112,6 @@ impl Notifier {
 
     /// What has to be in the environment of a program that takes over from this one under the same process id (an upgrade).
     /// No other program gets them.
-    #[expect(dead_code, reason = "wired with the upgrade")]
     pub(crate) fn variables(&self) -> &[(&'static str, OsString)] {
         &self.variables
     }
@@ -210,8 +211,12 @@ mod tests {
         let (manager, mut notifier) = listening("words");
         notifier.ready("generation 1\nREADY=0");
         assert_eq!(heard(&manager), "READY=1\nSTATUS=generation 1 READY=0");
-        notifier.reloading(12_345);
-        assert_eq!(heard(&manager), "RELOADING=1\nMONOTONIC_USEC=12345\nSTATUS=reloading");
+        notifier.reloading();
+        let reloading = heard(&manager);
+        let (time, status) = reloading.split_once("\nSTATUS").unwrap();
+        assert_eq!(status, "=reloading");
+        let now_us: u64 = time.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().parse().unwrap();
+        assert!((1..=(clock::monotonic_ns() / 1000)).contains(&now_us));
         notifier.stopping();
         assert_eq!(heard(&manager), "STOPPING=1\nSTATUS=stopping");
         assert!(manager.recv(&mut [0; 1]).is_err(), "nothing else was said");

@@ -5,11 +5,12 @@ use greenloom_config::Settings;
 
 use crate::activation::Activation;
 use crate::error::MasterError;
-use crate::fifo::Fifos;
+use crate::fifo::{Fifos, Predecessors};
 use crate::listeners::Listeners;
 use crate::made_file::Quietly;
 use crate::pidfile::Pidfile;
 use crate::privileges::Privileges;
+use crate::upgrade::Adoption;
 
 /// The instance's place.
 #[derive(Debug)]
@@ -22,15 +23,22 @@ pub(crate) struct Premises {
 
 impl Premises {
     /// Takes the place, and then gives up the rights that only this needed (`--uid`, `--gid`): what is made later belongs to
-    /// the user the instance runs as.
+    /// the user the instance runs as. With `adoption` an earlier program of this process had it already.
     ///
     /// # Errors
     /// What keeps the server from starting; nothing is left behind then.
-    pub(crate) fn take(settings: &Settings, activation: Activation) -> Result<Self, MasterError> {
+    pub(crate) fn take(
+        settings: &Settings,
+        activation: Activation,
+        adoption: Option<&Adoption>,
+    ) -> Result<Self, MasterError> {
         let privileges = Privileges::of(settings)?;
-        let listeners = Listeners::bind(settings, activation, privileges.owner())?;
+        let (listeners, predecessors) = match adoption {
+            Some(adoption) => (adoption.listeners()?, Predecessors::Ours),
+            None => (Listeners::bind(settings, activation, privileges.owner())?, Predecessors::Others),
+        };
         let mut premises = Self { listeners, fifos: None, pidfile: None };
-        match premises.furnish(settings, privileges) {
+        match premises.furnish(settings, privileges, predecessors) {
             Ok(()) => Ok(premises),
             Err(error) => {
                 premises.leave(Quietly::Yes);
@@ -50,9 +58,14 @@ impl Premises {
         }
     }
 
-    fn furnish(&mut self, settings: &Settings, privileges: Privileges) -> Result<(), MasterError> {
+    fn furnish(
+        &mut self,
+        settings: &Settings,
+        privileges: Privileges,
+        predecessors: Predecessors,
+    ) -> Result<(), MasterError> {
         if settings.master {
-            self.fifos = Fifos::create(&settings.master_process.fifos, privileges.owner())?;
+            self.fifos = Fifos::create(&settings.master_process.fifos, privileges.owner(), predecessors)?;
         }
         self.pidfile = settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
         privileges.hand_over_log(settings);

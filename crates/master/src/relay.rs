@@ -17,6 +17,7 @@ use greenloom_sys::process;
 use greenloom_sys::signals::{PosixSignal, SignalPipe};
 
 use crate::log::say;
+use crate::notifier::Notifier;
 
 /// How long the loop may take to leave when the master is gone: nobody would kill it afterwards.
 const ORPHAN_GRACE_MS: u64 = 300;
@@ -28,8 +29,8 @@ const QUIT_GRACE_MS: u64 = 1000;
 pub(crate) enum Upstream {
     /// A master, at the other end of this socket.
     Master(OwnedFd),
-    /// Nobody: the process is on its own, and the user's posix signals are for it.
-    Nobody,
+    /// Nobody: the process is on its own, the user's posix signals are for it, and a service manager hears of it.
+    Nobody(Notifier),
 }
 
 /// Starts the thread; the control descriptor for the worker's loop.
@@ -39,13 +40,12 @@ pub(crate) fn start(upstream: Upstream, signals: SignalPipe, mercy_ms: u64) -> i
     let (control, inner) = UnixStream::pair()?;
     control.set_nonblocking(true)?;
     inner.set_nonblocking(true)?;
-    let alone = matches!(upstream, Upstream::Nobody);
-    let master = match upstream {
-        Upstream::Master(fd) => Some(fd),
-        Upstream::Nobody => None,
+    let (master, notifier) = match upstream {
+        Upstream::Master(fd) => (Some(fd), None),
+        Upstream::Nobody(notifier) => (None, Some(notifier)),
     };
     let relay = Relay {
-        alone,
+        notifier,
         master,
         inner: Some(inner.into()),
         signals,
@@ -61,7 +61,8 @@ pub(crate) fn start(upstream: Upstream, signals: SignalPipe, mercy_ms: u64) -> i
 }
 
 struct Relay {
-    alone: bool,
+    /// Only without a master.
+    notifier: Option<Notifier>,
     master: Option<OwnedFd>,
     /// `None` when the loop has left.
     inner: Option<OwnedFd>,
@@ -116,19 +117,21 @@ impl Relay {
     fn signal(&mut self, signal: PosixSignal) {
         let now_ms = monotonic_ms();
         match signal {
-            PosixSignal::Hangup if self.alone => {
+            PosixSignal::Hangup if self.notifier.is_some() => {
                 say!(
                     "SIGHUP received: there is no reload in this version, stop greenloom and start it again"
                 );
             }
             PosixSignal::Hangup | PosixSignal::User1 | PosixSignal::User2 | PosixSignal::Child => {}
             PosixSignal::Interrupt | PosixSignal::Terminate if self.quit_at_ms.is_none() => {
-                if self.alone {
+                let alone = self.notifier.is_some();
+                if let Some(notifier) = &mut self.notifier {
                     say!("SIGINT/SIGTERM received...killing workers...");
+                    notifier.stopping();
                 }
                 self.quit_at_ms = Some(now_ms.saturating_add(self.mercy_ms));
                 // Under a master another process takes this one's place, and its connections.
-                self.to_loop(if self.alone { &ToWorker::Drain } else { &ToWorker::HandOver });
+                self.to_loop(if alone { &ToWorker::Drain } else { &ToWorker::HandOver });
             }
             PosixSignal::Interrupt | PosixSignal::Terminate | PosixSignal::Quit => {
                 self.quit(now_ms, QUIT_GRACE_MS);
@@ -158,17 +161,19 @@ impl Relay {
         let Some(inner) = &self.inner else { return };
         let mut bytes = [0; 4096];
         match process::read(inner.as_fd(), &mut bytes) {
-            Ok(n @ 1..) if self.alone => {
+            Ok(n @ 1..) => {
+                let Some(notifier) = &mut self.notifier else {
+                    // A master that is gone shows as the end of its stream.
+                    let _ = self.master.as_ref().map(|master| process::send(master.as_fd(), &bytes[..n]));
+                    return;
+                };
                 self.reports.push(&bytes[..n]);
                 while let Some(report) = self.reports.next_from_worker() {
                     if report == FromWorker::Ready {
                         say!("greenloom is ready (generation 1, 1 worker)");
+                        notifier.ready("1 worker, no master");
                     }
                 }
-            }
-            Ok(n @ 1..) => {
-                // A master that is gone shows as the end of its stream.
-                let _ = self.master.as_ref().map(|master| process::send(master.as_fd(), &bytes[..n]));
             }
             Err(error) if retry(&error) => {}
             Ok(_) | Err(_) => self.inner = None,

@@ -112,6 +112,7 @@ impl Master<'_> {
         self.cancel_the_oldest(now_ms);
         let plural = if count == 1 { "" } else { "s" };
         say!("greenloom is ready (generation {number}, {count} worker{plural})");
+        self.notifier.ready(&format!("generation {number}, {count} worker{plural}"));
         for asker in self.askers.drain(..) {
             asker.answer(Ok(format!("generation {number} serves")));
         }
@@ -145,6 +146,7 @@ impl Master<'_> {
                 self.listeners.give_up();
                 let serving = self.serving.unwrap_or_default();
                 say!("reload failed: {why}; generation {serving} serves on");
+                self.notifier.ready(&format!("reload failed: {why}; generation {serving} serves on"));
                 for asker in self.askers.drain(..) {
                     asker.answer(Err(format!("{why}; generation {serving} serves on")));
                 }
@@ -196,8 +198,10 @@ impl Master<'_> {
             return self.askers_again.push(asker);
         }
         let serving = self.serving.unwrap_or_default();
-        let refuse = |why: String, asker: Asker| {
+        let mut refuse = |why: String, asker: Asker| {
             say!("reload refused, generation {serving} serves on: {why}");
+            self.notifier.reloading();
+            self.notifier.ready(&format!("reload refused: {why}; generation {serving} serves on"));
             asker.answer(Err(format!("{why}; generation {serving} serves on")));
         };
         let settings = match (self.reread)() {
@@ -208,6 +212,7 @@ impl Master<'_> {
             return refuse(error.to_string(), asker);
         }
         say!("...gracefully reloading: generation {serving} serves until the next one is ready");
+        self.notifier.reloading();
         self.askers.push(asker);
         // A generation that is to replace a lost one is due now, with the new configuration.
         let occasion = self.coming.take().map_or(Occasion::Reload, |coming| coming.occasion);

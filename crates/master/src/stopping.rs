@@ -40,6 +40,7 @@ impl Master<'_> {
             return;
         }
         self.phase = Phase::Stopping { code, since_ms: now_ms };
+        self.notifier.stopping();
         self.coming = None;
         self.reload_again = false;
         for asker in self.askers.drain(..).chain(self.askers_again.drain(..)) {

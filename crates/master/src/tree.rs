@@ -14,11 +14,13 @@ use crate::commands::{Asker, Command};
 use crate::error::MasterError;
 use crate::generations::Occasion;
 use crate::lifecycle::Backoff;
-use crate::listeners::{Listeners, Quietly};
 use crate::log::say;
+use crate::made_file::Quietly;
 use crate::master::{Coming, Master, Phase, Recipe, Reread};
-use crate::pidfile::Pidfile;
+use crate::notifier::Notifier;
+use crate::premises::Premises;
 use crate::scoreboard::Totals;
+use crate::surroundings::Surroundings;
 use crate::touch::TouchWatch;
 use crate::upgrade::Adoption;
 use crate::uwsgi_signals::{Now, UwsgiSignals};
@@ -33,7 +35,8 @@ pub struct Launch {
 }
 
 /// Runs the master until it is told to stop; its exit code. `arguments` are the user's own, `directory` is where they
-/// were given, `reread` reads the configuration anew, `adoption` is what the process was before its program was replaced.
+/// were given, `reread` reads the configuration anew, `adoption` is what the process was before its program was replaced,
+/// `surroundings` what else was found at the start.
 /// To be called on the process's main thread: generations die with the thread that started them.
 ///
 /// # Errors
@@ -45,32 +48,10 @@ pub fn run_master(
     directory: &Path,
     reread: Reread<'_>,
     adoption: Option<Adoption>,
+    surroundings: Surroundings,
 ) -> Result<i32, MasterError> {
-    signals::ignore_broken_pipes();
-    process::become_subreaper().map_err(MasterError::system("become the reaper of orphans"))?;
-    let mut listeners = match &adoption {
-        Some(adoption) => adoption.listeners()?,
-        None => Listeners::bind(settings)?,
-    };
-    let arguments = [&launch.args, arguments].concat();
-    let recipe = Recipe { program: &launch.program, arguments: &arguments, directory };
-    let result = run_bound(settings, &mut listeners, recipe, reread, adoption);
-    if settings.vacuum || result.is_err() {
-        listeners.vacuum(if result.is_ok() { Quietly::No } else { Quietly::Yes });
-    }
-    if result.is_ok() {
-        say!("goodbye to greenloom.");
-    }
-    result
-}
-
-fn run_bound(
-    settings: &Settings,
-    listeners: &mut Listeners,
-    recipe: Recipe<'_>,
-    reread: Reread<'_>,
-    adoption: Option<Adoption>,
-) -> Result<i32, MasterError> {
+    // First of all: a stop that comes while the instance is being set up is to leave nothing behind either, and the first
+    // process of a pid namespace never gets what it does not catch.
     let signals = SignalPipe::catch(&[
         PosixSignal::Hangup,
         PosixSignal::Interrupt,
@@ -83,12 +64,45 @@ fn run_bound(
     .map_err(MasterError::system("catch posix signals"))?;
     // A program that replaced another one starts with all of them blocked.
     signals::unblock_all().map_err(MasterError::system("unblock posix signals"))?;
-    let pidfile = settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
+    signals::ignore_broken_pipes();
+    process::become_subreaper().map_err(MasterError::system("become the reaper of orphans"))?;
+    let Surroundings { notifier, activation } = surroundings;
+    let mut premises = Premises::take(settings, activation, adoption.as_ref())?;
+    let arguments = [&launch.args, arguments].concat();
+    let recipe = Recipe { program: &launch.program, arguments: &arguments, directory };
+    let outside = Outside { premises: &mut premises, signals, notifier };
+    let result = run_on(outside, settings, recipe, reread, adoption);
+    if settings.vacuum || result.is_err() {
+        premises.leave(if result.is_ok() { Quietly::No } else { Quietly::Yes });
+    }
+    if result.is_ok() {
+        say!("goodbye to greenloom.");
+    }
+    result
+}
+
+/// Whatever comes from outside of the process tree.
+struct Outside<'a> {
+    premises: &'a mut Premises,
+    signals: SignalPipe,
+    notifier: Notifier,
+}
+
+fn run_on(
+    outside: Outside<'_>,
+    settings: &Settings,
+    recipe: Recipe<'_>,
+    reread: Reread<'_>,
+    adoption: Option<Adoption>,
+) -> Result<i32, MasterError> {
+    let Outside { premises, signals, notifier } = outside;
     let settings = Rc::new(settings.clone());
     let now_ms = monotonic_ms();
     let mut master = Master {
         reread,
-        listeners,
+        listeners: &mut premises.listeners,
+        fifos: premises.fifos.as_mut(),
+        notifier,
         recipe,
         handover: Handover::create().map_err(MasterError::system("create a pair of sockets"))?,
         totals: Totals::create().map_err(MasterError::system("create the totals"))?,
@@ -119,9 +133,5 @@ fn run_bound(
         let occasion = Occasion::Start;
         master.coming = Some(Coming { occasion, settings: Rc::clone(&settings), at_ms: 0, number: None });
     }
-    let code = master.run();
-    if let Some(pidfile) = pidfile.filter(|_| settings.vacuum) {
-        pidfile.vacuum();
-    }
-    Ok(code)
+    Ok(master.run())
 }

@@ -98,9 +98,11 @@ impl Adoption {
         Ok((saved.pid == Pid::current().get()).then_some(Self { saved }))
     }
 
-    /// What a program that is only asked (`--check`) would refuse. To be called with the same patience as [`Self::take`].
-    pub fn check() -> Result<(), MasterError> {
+    /// What a program that is only asked (`--check`) would refuse; whether it was asked. To be called with the same patience
+    /// as [`Self::take`].
+    pub fn check() -> Result<bool, MasterError> {
         match process::take_variable(CHECK_VARIABLE) {
+            None => Ok(false),
             Some(version) if version != OsString::from(VERSION.to_string()) => {
                 Err(MasterError::Inheritance {
                     reason: format!(
@@ -109,7 +111,7 @@ impl Adoption {
                     ),
                 })
             }
-            _ => Ok(()),
+            Some(_) => Ok(true),
         }
     }
 
@@ -264,8 +266,11 @@ impl Master<'_> {
         }
         say!("upgrade: replacing the program of the master (pid: {})", Pid::current());
         std::env::set_current_dir(self.recipe.directory)?;
-        let number = state.as_raw_fd().to_string();
+        let number = OsString::from(state.as_raw_fd().to_string());
+        // Only for the new program: they are in the environment of nothing else.
+        let mut variables = vec![(STATE_VARIABLE, number.as_os_str())];
+        variables.extend(self.notifier.variables().iter().map(|(name, value)| (*name, value.as_os_str())));
         let Recipe { program, arguments, .. } = self.recipe;
-        Ok(process::replace_program(program, arguments, (STATE_VARIABLE, &number), &inherited))
+        Ok(process::replace_program(program, arguments, &variables, &inherited))
     }
 }

@@ -8,11 +8,13 @@ use greenloom_sys::signals::{self, PosixSignal, SignalPipe};
 
 use crate::application::{Application, BoundListener, Handover, WorkerContext};
 use crate::error::MasterError;
-use crate::listeners::{Listeners, Quietly};
 use crate::log::say;
-use crate::pidfile::Pidfile;
+use crate::made_file::Quietly;
+use crate::notifier::Notifier;
+use crate::premises::Premises;
 use crate::relay::{self, Upstream};
 use crate::scoreboard::{Count, Life, Scoreboard, Totals};
+use crate::surroundings::Surroundings;
 
 /// uWSGI's exit code of a process that could not load its application (`UWSGI_FAILED_APP_CODE`).
 pub(crate) const LOAD_FAILED: i32 = 22;
@@ -49,35 +51,19 @@ pub(crate) fn run(part: Part, master: OwnedFd, settings: &Settings, app: &mut dy
     }
 }
 
-/// Runs the only worker in this process, without a master: for debugging. The process's exit code.
+/// Runs the only worker in this process, without a master: for debugging. The process's exit code. `surroundings` is
+/// what was found at the start.
 ///
 /// # Errors
 /// What keeps the server from starting.
-pub fn run_single(settings: &Settings, app: &mut dyn Application) -> Result<i32, MasterError> {
+pub fn run_single(
+    settings: &Settings,
+    app: &mut dyn Application,
+    surroundings: Surroundings,
+) -> Result<i32, MasterError> {
     if settings.processes > 1 {
         return Err(MasterError::NeedsMaster { processes: settings.processes });
     }
-    signals::ignore_broken_pipes();
-    let mut listeners = Listeners::bind(settings)?;
-    let result = run_bound(&mut listeners, settings, app);
-    if settings.vacuum {
-        listeners.vacuum(if result.is_ok() { Quietly::No } else { Quietly::Yes });
-    }
-    if result.is_ok() {
-        say!("goodbye to greenloom.");
-    }
-    result
-}
-
-fn run_bound(
-    listeners: &mut Listeners,
-    settings: &Settings,
-    app: &mut dyn Application,
-) -> Result<i32, MasterError> {
-    let pidfile = settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
-    let scoreboard =
-        Scoreboard::create(1, settings.cores).map_err(MasterError::system("create the scoreboard"))?;
-    let totals = Totals::create().map_err(MasterError::system("create the totals"))?;
     let signals = SignalPipe::catch(&[
         PosixSignal::Hangup,
         PosixSignal::Interrupt,
@@ -87,11 +73,34 @@ fn run_bound(
         PosixSignal::User2,
     ])
     .map_err(MasterError::system("catch posix signals"))?;
-    let control = relay::start(Upstream::Nobody, signals, settings.limits.worker_reload_mercy_ms)
+    signals::ignore_broken_pipes();
+    let Surroundings { notifier, activation } = surroundings;
+    let mut premises = Premises::take(settings, activation, None)?;
+    let result = run_on(&mut premises, settings, app, signals, notifier);
+    if settings.vacuum || result.is_err() {
+        premises.leave(if result.is_ok() { Quietly::No } else { Quietly::Yes });
+    }
+    if result.is_ok() {
+        say!("goodbye to greenloom.");
+    }
+    result
+}
+
+fn run_on(
+    premises: &mut Premises,
+    settings: &Settings,
+    app: &mut dyn Application,
+    signals: SignalPipe,
+    notifier: Notifier,
+) -> Result<i32, MasterError> {
+    let scoreboard =
+        Scoreboard::create(1, settings.cores).map_err(MasterError::system("create the scoreboard"))?;
+    let totals = Totals::create().map_err(MasterError::system("create the totals"))?;
+    let control = relay::start(Upstream::Nobody(notifier), signals, settings.limits.worker_reload_mercy_ms)
         .map_err(MasterError::system("start a thread"))?;
-    let listeners = listeners.take_bound();
+    let listeners = premises.listeners.take_bound();
     let part = Part { id: 1, seat: 0, generation: 1, listeners, scoreboard, totals, handover: None };
-    let code = match load(settings, app) {
+    Ok(match load(settings, app) {
         Ok(()) => {
             say!(
                 "spawned greenloom worker 1 (and the only) (pid: {}, cores: {})",
@@ -101,11 +110,7 @@ fn run_bound(
             serve_loaded(part, control, settings, app)
         }
         Err(code) => code,
-    };
-    if let Some(pidfile) = pidfile.filter(|_| settings.vacuum) {
-        pidfile.vacuum();
-    }
-    Ok(code)
+    })
 }
 
 fn serve(part: Part, control: OwnedFd, settings: &Settings, app: &mut dyn Application) -> i32 {

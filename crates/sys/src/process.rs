@@ -172,7 +172,7 @@ impl Heir<'_> {
 pub fn replace_program(
     program: &OsStr,
     args: &[OsString],
-    variable: (&str, &str),
+    variables: &[(&str, &OsStr)],
     inherited: &[BorrowedFd<'_>],
 ) -> io::Error {
     let keep_open = |flags| {
@@ -182,7 +182,7 @@ pub fn replace_program(
         return error;
     }
     let mut command = Command::new(program);
-    command.args(args).env(variable.0, variable.1);
+    command.args(args).envs(variables.iter().copied());
     // SAFETY: runs in this process right before the exec; it makes a system call and nothing else.
     unsafe { command.pre_exec(crate::signals::block_all) };
     let error = command.exec();

@@ -52,10 +52,14 @@ pub enum Sum {
     ReadErrors,
     /// uwsgi signals handled.
     Signals,
+    /// Handlers of uwsgi signals that have failed.
+    SignalsFailed,
+    /// uwsgi signals that found too many waiting and were dropped.
+    SignalsDropped,
 }
 
 /// Kinds of [`Sum`].
-const KINDS: usize = Sum::Signals as usize + 1;
+const KINDS: usize = Sum::SignalsDropped as usize + 1;
 /// Words of all sums: the counters, the buckets and their sum. Room is left in [`super::seat`] for more.
 pub(super) const WORDS: usize = KINDS + BUCKETS + 1;
 
