@@ -15,6 +15,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzz_entry;
 mod help;
+mod log_format;
 mod operations;
 mod options;
 mod origin;
@@ -30,6 +31,7 @@ pub use engines::{
 };
 pub use error::ConfigError;
 pub use help::options_markdown;
+pub use log_format::{LogFormat, LogFormatError, LogItem, LogVariable};
 pub use origin::Origin;
 pub use print::print_config;
 pub use resolve::{Action, Loaded, load, load_inheriting};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{Arg, Category, Given, OptionDef};
 use crate::draft::{Asked, Draft};
+use crate::log_format::LogFormat;
 use crate::values::{self, Parsed, Refusal};
 
 const FILE: Arg = Arg::Required("FILE");
@@ -130,7 +131,10 @@ fn format(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
             ));
         }
         text if values::is_off(text) => None,
-        text => Some(text.to_owned()),
+        text => match LogFormat::parse(text) {
+            Ok(_) => Some(text.to_owned()),
+            Err(error) => return Err(Refusal::new(error.reason, error.remedy)),
+        },
     };
     Ok(())
 }
