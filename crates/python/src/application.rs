@@ -88,7 +88,7 @@ impl Python {
             .into_iter()
             .map(|listener| Listen { fd: listener.fd, protocol: listener.protocol })
             .collect();
-        let options = WorkerOptions::from_settings(&self.settings);
+        let options = WorkerOptions { worker_id: context.id, ..WorkerOptions::from_settings(&self.settings) };
         let mut worker = Worker::new(options, listeners, Some(context.control), Box::new(instance))
             .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
         if let Some(locks) = locks::for_worker() {

@@ -90,7 +90,7 @@ impl Worker {
                 signal: slot.signal,
                 method: slot.request.method().to_vec(),
                 uri: slot.request.uri().to_vec(),
-                age_ms: (now_ns / NS_PER_MS).saturating_sub(slot.request.began_ms),
+                age_ms: now_ns.saturating_sub(slot.request.began_ns) / NS_PER_MS,
                 doing: self.doing(core, now_ns),
                 cancelled: slot.cancelled,
             }

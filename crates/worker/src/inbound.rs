@@ -174,13 +174,13 @@ impl Worker {
 
     /// `None`: the head is not complete.
     fn feed_head(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
-        let now = self.reactor.now_ms();
+        let now = self.reactor.now_ns();
         let connection = self.connections.get_mut(key)?;
         let protocol =
             self.listeners.get(connection.listener as usize).map_or(Protocol::Http, |l| l.protocol);
         let partial = matches!(connection.state, State::Head);
         if !partial {
-            connection.began_ms = now;
+            connection.began_ns = now;
         } else if protocol == Protocol::Http {
             let seen =
                 std::mem::replace(&mut connection.seen, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
@@ -199,7 +199,7 @@ impl Worker {
                 let connection = self.connections.get_mut(key)?;
                 request.peer = connection.peer;
                 request.listener = connection.listener as usize;
-                request.began_ms = connection.began_ms;
+                request.began_ns = connection.began_ns;
                 if self.draining {
                     request.exchange.keep_alive = false;
                 }

@@ -11,7 +11,7 @@
 //! | 5. suspend and resume: waits, yields, back-pressure | `suspension.rs`, `cores/watch.rs`, `schedule.rs` |
 //! |    read a body that is still coming (`--body-early`) | `incoming.rs` |
 //! | 6. write the response | `outbound.rs`, `flusher.rs`, `connection/output.rs` |
-//! | 7. log, free the core | `outbound.rs`, `request_log.rs` |
+//! | 7. log, free the core | `outbound.rs`, `request_lines.rs`, `request_log/` |
 //! | 8. keep the connection alive, or close it | `outbound.rs`, `inbound.rs` |
 //! | what others are told of it meanwhile | `instance.rs`, `standing.rs` |
 //!
@@ -62,6 +62,7 @@ mod options;
 mod outbound;
 mod report;
 mod request;
+mod request_lines;
 mod request_log;
 mod schedule;
 mod signals;

@@ -1,6 +1,6 @@
 //! What a worker needs to know of the configuration, in the units it works with.
 
-use greenloom_config::{Settings, SuspendEngine};
+use greenloom_config::{LogSettings, Settings, SuspendEngine};
 
 /// Each one that waits costs a stack; more would only say that handlers pile up.
 const SIGNAL_CORES: u32 = 64;
@@ -46,8 +46,12 @@ pub struct WorkerOptions {
     pub so_keepalive: bool,
     /// Whether other workers accept from the same listeners.
     pub shares_listeners: bool,
-    /// Whether request lines are written.
+    /// Whether every request has a line; without, those have one that `log` or the application names.
     pub log_requests: bool,
+    /// What request lines look like.
+    pub log: LogSettings,
+    /// The worker's number, for the log; the process tree knows it.
+    pub worker_id: u32,
     /// Where spool files live.
     pub spool_directory: std::path::PathBuf,
 }
@@ -85,6 +89,8 @@ impl WorkerOptions {
             so_keepalive: settings.so_keepalive,
             shares_listeners: settings.processes > 1,
             log_requests: !settings.log.disable_logging,
+            log: settings.log.clone(),
+            worker_id: 1,
             spool_directory: std::env::temp_dir(),
         }
     }

@@ -6,13 +6,12 @@ use std::os::fd::AsFd as _;
 use greenloom_proto::http1::response::{
     BodyMode, CHUNK_END, HeadWriter, LAST_CHUNK, ResponseError, begin, chunk_header, error_page,
 };
-use greenloom_sys::{clock, net};
+use greenloom_sys::net;
 
 use crate::connection::output::Drained;
 use crate::connection::{After, State};
 use crate::cores::table::State as CoreState;
 use crate::incoming::BodyFailure;
-use crate::request_log::{Record, append_line};
 use crate::slots::Key;
 use crate::worker::Worker;
 use crate::{Cancel, CoreId, Request};
@@ -299,11 +298,6 @@ impl Worker {
         }
     }
 
-    /// Writes the request line of a core although request lines are off.
-    pub fn log_always(&mut self, core: CoreId) {
-        self.cores[core].log_always = true;
-    }
-
     /// Sends what a core has written. A gone client shows at the next write.
     pub fn flush(&mut self, core: CoreId) {
         self.send_held(core, &[]);
@@ -501,6 +495,8 @@ impl Worker {
     pub fn fail(&mut self, core: CoreId) -> Failure {
         let mut failure = Failure::Gone;
         let cancelled = self.cores[core].cancelled;
+        // One that has sent its client away may go on and end as it likes.
+        self.cores[core].failed = !self.cores[core].detached;
         let begun = self.cores[core].response.begun;
         // A head that is still in our hands can be taken back. (A part of the body may be just as long.)
         let unsent = begun
@@ -614,54 +610,5 @@ impl Worker {
         self.log_server(&format!(
             "the application sends {how} bytes than its Content-Length announces for {uri}; the response is cut off"
         ));
-    }
-
-    fn write_request_line(&mut self, core: CoreId) {
-        let total_requests = self.instance.count_request();
-        if !self.options.log_requests && !self.cores[core].log_always {
-            return;
-        }
-        let now_ms = self.reactor.now_ms();
-        let slot = &self.cores[core];
-        let request = &slot.request;
-        let elapsed_ms = now_ms.saturating_sub(request.began_ms);
-        let started = clock::ctime(clock::unix_seconds().saturating_sub(elapsed_ms / 1000));
-        let address = match request.source {
-            crate::Source::Uwsgi => request.var(b"REMOTE_ADDR").unwrap_or_default().to_vec(),
-            crate::Source::Http => match request.peer {
-                net::Peer::Ip(address, _) => address.to_string().into_bytes(),
-                net::Peer::Unix => Vec::new(),
-            },
-        };
-        let (vars, vars_bytes) = request.variables();
-        let mut line = Vec::with_capacity(256);
-        append_line(
-            &mut line,
-            &Record {
-                pid: std::process::id(),
-                app_id: slot.app.map_or(-1, |(app, _)| i64::from(app)),
-                app_requests: slot.app.map_or(0, |(_, requests)| requests),
-                total_requests,
-                addr: &address,
-                user: request.var(b"REMOTE_USER").unwrap_or_default(),
-                vars: vars * 2,
-                vars_bytes,
-                started_local: started.as_bytes(),
-                method: request.method(),
-                uri: request.uri(),
-                protocol: request.protocol(),
-                body_bytes: slot.response.body_bytes,
-                elapsed_ms,
-                status: self.logged_status(core),
-                header_count: slot.response.field_count,
-                header_bytes: slot.response.header_bytes,
-                switches: slot.switches,
-                core: core.0,
-                via_sendfile: false,
-                cancelled: slot.cancelled,
-                abandoned: slot.abandoned,
-            },
-        );
-        self.log_buffer().extend_from_slice(&line);
     }
 }

@@ -1,8 +1,11 @@
 //! One request: its head or packet, its body, and where it came from. Heads of both protocols answer the same questions.
 
+use std::io::Write as _;
+
 use greenloom_proto::Span;
 use greenloom_proto::http1::head::{Head, Version};
 use greenloom_proto::http1::response::Exchange;
+use greenloom_proto::text::push_decimal;
 use greenloom_sys::net::Peer;
 
 use crate::Body;
@@ -43,8 +46,8 @@ pub struct Request {
     pub listener: usize,
     /// What the response must know.
     pub exchange: Exchange,
-    /// When the first byte came, in milliseconds of the monotonic clock.
-    pub began_ms: u64,
+    /// When the first byte came, in nanoseconds of the monotonic clock.
+    pub began_ns: u64,
     /// When it began to wait for a core, if it did.
     pub(crate) parked_ms: u64,
 }
@@ -63,7 +66,7 @@ impl Request {
             peer: Peer::Unix,
             listener: 0,
             exchange: Exchange { version: Version::Http11, is_head: false, keep_alive: false, cgi: false },
-            began_ms: 0,
+            began_ns: 0,
             parked_ms: 0,
         }
     }
@@ -147,6 +150,50 @@ impl Request {
         identity
     }
 
+    /// Appends the variable that a front end would have sent for this request under `name` (RFC 3875), as far as the
+    /// request itself knows it; whether there is one.
+    pub(crate) fn append_variable(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+        if self.source == Source::Uwsgi {
+            let value = self.var(name);
+            out.extend_from_slice(value.unwrap_or_default());
+            return value.is_some();
+        }
+        let text = match name {
+            b"REQUEST_METHOD" => self.method(),
+            b"REQUEST_URI" => self.uri(),
+            b"PATH_INFO" => self.path(),
+            b"QUERY_STRING" => self.query(),
+            b"SERVER_PROTOCOL" => self.protocol(),
+            b"REMOTE_ADDR" | b"REMOTE_PORT" => {
+                let Peer::Ip(address, port) = self.peer else { return false };
+                // Writing into memory cannot fail.
+                let _ = if name == b"REMOTE_ADDR" { write!(out, "{address}") } else { write!(out, "{port}") };
+                return true;
+            }
+            b"CONTENT_LENGTH" => {
+                let Some(length) = self.content_length else { return false };
+                push_decimal(out, length);
+                return true;
+            }
+            _ => return self.append_fields(name, out),
+        };
+        out.extend_from_slice(text);
+        true
+    }
+
+    /// Appends the fields that become the variable `name`, joined as in the environ.
+    fn append_fields(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+        let separator: &[u8] = if name == b"HTTP_COOKIE" { b"; " } else { b", " };
+        let mut found = false;
+        for field in self.head.fields.iter().filter(|field| becomes(self.text(field.name), name)) {
+            if std::mem::replace(&mut found, true) {
+                out.extend_from_slice(separator);
+            }
+            out.extend_from_slice(self.text(field.value));
+        }
+        found
+    }
+
     /// Number of variables a gateway makes of it and the bytes they take in a uwsgi packet, for the request log.
     pub fn variables(&self) -> (u32, u64) {
         match self.source {
@@ -163,6 +210,87 @@ impl Request {
                     head.fields.iter().map(|field| field.name.len() + field.value.len() + 4 + 5).sum();
                 (u32::try_from(10 + head.fields.len()).unwrap_or(u32::MAX), (fixed + fields) as u64)
             }
+        }
+    }
+}
+
+/// Whether a field of this name becomes this variable, without making the variable's name (see
+/// [`greenloom_proto::http1::head::variable_name`]).
+fn becomes(field: &[u8], variable: &[u8]) -> bool {
+    let name = match variable.strip_prefix(b"HTTP_") {
+        // These two have names without a prefix.
+        Some(b"CONTENT_TYPE" | b"CONTENT_LENGTH") => return false,
+        Some(name) => name,
+        None if variable == b"CONTENT_TYPE" => variable,
+        None => return false,
+    };
+    let as_variable = |byte: &u8| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
+    field.len() == name.len() && field.iter().map(as_variable).eq(name.iter().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv6Addr};
+
+    use greenloom_proto::http1::head::{Limits, Parsed, variable_name};
+
+    use super::*;
+
+    fn http(bytes: &[u8]) -> Request {
+        let mut request = Request::new();
+        let parsed = request.head.parse(bytes, &Limits { head_bytes: 4096, fields: 32 });
+        assert_eq!(parsed, Ok(Parsed::Complete));
+        request.bytes = bytes.to_vec();
+        request
+    }
+
+    fn variable(request: &Request, name: &str) -> Option<String> {
+        let mut out = Vec::new();
+        let found = request.append_variable(name.as_bytes(), &mut out);
+        assert!(found || out.is_empty(), "{name}");
+        found.then(|| String::from_utf8(out).expect("the samples are ASCII"))
+    }
+
+    #[test]
+    fn variables_of_an_http_request() {
+        let mut request = http(
+            b"GET /a?b HTTP/1.1\r\nHost: x\r\nAccept-Language: de\r\ncookie: a=1\r\nContent-Type: t\r\n\
+              X-A: 1\r\nx-a: 2\r\nCookie: b=2\r\n\r\n",
+        );
+        request.peer = Peer::Ip(IpAddr::V6(Ipv6Addr::LOCALHOST), 4711);
+        for (name, value) in [
+            ("REQUEST_METHOD", "GET"),
+            ("REQUEST_URI", "/a?b"),
+            ("PATH_INFO", "/a"),
+            ("QUERY_STRING", "b"),
+            ("SERVER_PROTOCOL", "HTTP/1.1"),
+            ("REMOTE_ADDR", "::1"),
+            ("REMOTE_PORT", "4711"),
+            ("HTTP_HOST", "x"),
+            ("HTTP_ACCEPT_LANGUAGE", "de"),
+            ("CONTENT_TYPE", "t"),
+            ("HTTP_X_A", "1, 2"),
+            ("HTTP_COOKIE", "a=1; b=2"),
+        ] {
+            assert_eq!(variable(&request, name).as_deref(), Some(value), "{name}");
+        }
+        for name in ["HTTP_CONTENT_TYPE", "CONTENT_LENGTH", "HTTP_X", "HOST", "HTTP_", "", "REMOTE_USER"] {
+            assert_eq!(variable(&request, name), None, "{name}");
+        }
+        request.content_length = Some(12);
+        assert_eq!(variable(&request, "CONTENT_LENGTH").as_deref(), Some("12"));
+    }
+
+    #[test]
+    fn a_field_becomes_the_variable_that_the_environ_has() {
+        for field in
+            ["Host", "X-Forwarded-For", "content-type", "Content-Length", "a_b", "Content-Typ", "!#$"]
+        {
+            let mut name = Vec::new();
+            variable_name(field.as_bytes(), &mut name);
+            let expected = name != b"CONTENT_LENGTH";
+            assert_eq!(becomes(field.as_bytes(), &name), expected, "{field}");
+            assert!(!becomes(field.as_bytes(), b"HTTP_OTHER"), "{field}");
         }
     }
 }

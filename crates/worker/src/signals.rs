@@ -97,7 +97,7 @@ impl Worker {
         // Only now: what this process does not come to is for others.
         self.tell_master(&FromWorker::SignalTaken(number));
         self.counters.signals += 1;
-        self.cores[core].request.began_ms = self.reactor.now_ms();
+        self.cores[core].request.began_ns = self.reactor.now_ns();
         Some((core, number))
     }
 

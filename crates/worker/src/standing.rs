@@ -19,8 +19,6 @@ const CONNECTIONS_PER_MS: u64 = 100;
 /// The loop's longest absence is that of the last one to two of these.
 const LAG_WINDOW_MS: u64 = 1000;
 
-const NS_PER_MS: u64 = 1_000_000;
-
 /// What is measured beside the worker's work.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
@@ -181,13 +179,12 @@ impl Worker {
     /// A request has ended; the clock has just been looked at.
     pub(crate) fn tell_ended(&mut self, core: CoreId) {
         let slot = &self.cores[core];
-        let waited_ms = (slot.taken_ns / NS_PER_MS).saturating_sub(slot.request.began_ms);
         self.instance.ended(
             core,
             &Ended {
                 status: self.logged_status(core),
                 sent_bytes: slot.response.header_bytes + slot.response.body_bytes,
-                us: self.reactor.now_ns().saturating_sub(slot.taken_ns) / 1000 + waited_ms * 1000,
+                us: self.reactor.now_ns().saturating_sub(slot.request.began_ns) / 1000,
                 switches: slot.switches,
                 write_failed: slot.write_failed,
                 read_failed: slot.read_failed,

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use greenloom_proto::control::{Frames, FromWorker, ToWorker};
 use greenloom_proto::http1::response::http_date;
 use greenloom_reactor::{Batch, Reactor, Wake};
+use greenloom_sys::listen::{self, LocalAddress};
 use greenloom_sys::{clock, epoll, net, process};
 
 use crate::accepting::Listener;
@@ -22,6 +23,7 @@ use crate::locks::Locks;
 use crate::options::WorkerOptions;
 use crate::report::Reports;
 use crate::request::Request;
+use crate::request_log::RequestLog;
 use crate::schedule::Schedule;
 use crate::signals::Signals;
 use crate::slots::{Key, Slots};
@@ -145,7 +147,9 @@ pub struct Worker {
     pub(crate) reports: Reports,
     pub(crate) signals: Signals,
     pub(crate) locks: Locks,
-    log: Vec<u8>,
+    pub(crate) request_log: RequestLog,
+    /// Lines to be written.
+    pub(crate) log: Vec<u8>,
     date: [u8; 29],
     date_at_ms: u64,
     full_logged_ms: Option<u64>,
@@ -177,6 +181,7 @@ impl Worker {
         }
         let flusher = if options.coalesce { Some(Flusher::start()?) } else { None };
         let now = reactor.now_ms();
+        let request_log = RequestLog::new(&options, listeners.iter().map(port_of).collect())?;
         options.request_timeouts.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         let mut worker = Self {
             cores: Table::new(options.cores, options.signal_cores),
@@ -206,6 +211,7 @@ impl Worker {
             reports: Reports::default(),
             signals: Signals::default(),
             locks: Locks::default(),
+            request_log,
             log: Vec::new(),
             date: http_date(clock::unix_seconds()),
             date_at_ms: now,
@@ -568,11 +574,11 @@ impl Worker {
         self.log.extend_from_slice(line.as_bytes());
     }
 
-    pub(crate) fn log_buffer(&mut self) -> &mut Vec<u8> {
+    /// Writes the log lines if many have gathered.
+    pub(crate) fn flush_full_log(&mut self) {
         if self.log.len() > LOG_BYTES {
             self.flush_log();
         }
-        &mut self.log
     }
 
     /// Writes the log lines that have gathered; done at the end of every turn.
@@ -592,6 +598,14 @@ impl Worker {
             self.full_logged_ms = Some(now);
             self.log_server("[DANGER] async queue is full !!!");
         }
+    }
+}
+
+/// The port of a listener in decimal; empty when it has none.
+fn port_of(listener: &Listen) -> Vec<u8> {
+    match listen::local_address(listener.fd.as_fd()) {
+        Ok(LocalAddress::Tcp(address)) => address.port().to_string().into_bytes(),
+        _ => Vec::new(),
     }
 }
 

@@ -134,6 +134,7 @@ fn send_range(py: Python<'_>, file: &File, pos: u64, size: u64) -> PyResult<()> 
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "uwsgi.sendfile needs a regular file").into());
     }
+    request::note_file(py)?;
     let rest = metadata.len().saturating_sub(pos);
     let end = pos + if size == 0 { rest } else { size.min(rest) };
     // On the heap: a large array in this frame would be copied at every switch of a greenlet.

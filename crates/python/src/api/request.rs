@@ -60,19 +60,21 @@ pub(crate) fn write_body(py: Python<'_>, bytes: &[u8]) -> PyResult<()> {
 /// Sets a log variable of the request.
 pub(crate) fn set_logvar(_py: Python<'_>, key: Vec<u8>, value: Vec<u8>) -> PyResult<()> {
     let (server, core) = current()?;
-    let mut variables = server.slot(core).logvars.borrow_mut();
-    match variables.iter_mut().find(|(name, _)| *name == key) {
-        Some((_, old)) => *old = value,
-        None => variables.push((key, value)),
-    }
+    server.worker.borrow_mut().set_logvar(core, key, value);
     Ok(())
 }
 
 /// A log variable of the request.
 pub(crate) fn logvar(_py: Python<'_>, key: &[u8]) -> PyResult<Option<Vec<u8>>> {
     let (server, core) = current()?;
-    let variables = server.slot(core).logvars.borrow();
-    Ok(variables.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()))
+    Ok(server.worker.borrow().logvar(core, key).map(<[u8]>::to_vec))
+}
+
+/// Notes that the request is answered with a file.
+pub(crate) fn note_file(_py: Python<'_>) -> PyResult<()> {
+    let (server, core) = current()?;
+    server.worker.borrow_mut().note_file(core);
+    Ok(())
 }
 
 /// Writes the request line although `--disable-logging` is on.

@@ -63,8 +63,6 @@ pub(crate) struct Slot {
     pub(crate) input: Cell<Option<Py<Input>>>,
     /// Whether the environ's fdevent keys say something about an earlier wait.
     pub(crate) marked: Cell<bool>,
-    /// Log variables of the request.
-    pub(crate) logvars: RefCell<Vec<(Vec<u8>, Vec<u8>)>>,
 }
 
 struct Global(Server);

@@ -58,7 +58,6 @@ pub(crate) fn start(py: Python<'_>, server: &'static Server, core: CoreId) -> Op
     slot.generation.set(slot.generation.get() + 1);
     slot.head.borrow_mut().clear();
     slot.known_length.set(None);
-    slot.logvars.borrow_mut().clear();
     slot.marked.set(false);
     let outcome = call(py, server, core).and_then(|result| begin(py, server, core, result));
     conclude(py, server, core, outcome)
@@ -206,6 +205,7 @@ fn begin(py: Python<'_>, server: &'static Server, core: CoreId, result: Bound<'_
         && let Some(remaining) = wrapper.get().remaining(py)
     {
         slot.known_length.set(Some(remaining));
+        server.worker.borrow_mut().note_file(core);
     }
     let iterator = result.try_iter();
     returned(py, server, core);
@@ -458,7 +458,6 @@ fn conclude(
     drop((slot.iterator.take(), slot.iterable.take(), slot.environ.take(), slot.input.take()));
     returned(py, server, core);
     slot.generation.set(slot.generation.get() + 1);
-    slot.logvars.borrow_mut().clear();
     server.requests.set(server.requests.get() + 1);
     let ending = match outcome {
         Ok(Step::Gone) => Ending::Failed,
@@ -519,7 +518,6 @@ pub(crate) fn abandon(server: &Server, core: CoreId) {
     slot.generation.set(slot.generation.get() + 1);
     drop((slot.iterator.take(), slot.iterable.take(), slot.environ.take(), slot.input.take()));
     slot.responder.set(None);
-    slot.logvars.borrow_mut().clear();
     server.requests.set(server.requests.get() + 1);
     finish(server, core, &Ending::Failed);
 }

@@ -78,8 +78,8 @@ pub(crate) struct Connection {
     pub(crate) unread: Vec<u8>,
     /// Output that the socket would not take.
     pub(crate) output: Option<Box<Output>>,
-    /// When the first byte of the current request came.
-    pub(crate) began_ms: u64,
+    /// When the first byte of the current request came, in nanoseconds of the monotonic clock.
+    pub(crate) began_ns: u64,
     /// Bytes of an incomplete head that have been looked at.
     pub(crate) seen: u32,
     /// When the state's timer is over, if one runs.
@@ -116,7 +116,7 @@ impl Connection {
             state: State::Idle,
             unread: Vec::new(),
             output: None,
-            began_ms: 0,
+            began_ns: 0,
             seen: 0,
             deadline_ms: None,
             armed_ms: None,

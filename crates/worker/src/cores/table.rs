@@ -113,6 +113,12 @@ pub(crate) struct Core {
     pub(crate) app: Option<(u32, u64)>,
     /// Its request line is written even when they are off.
     pub(crate) log_always: bool,
+    /// What the application has set for the log, by name.
+    pub(crate) logvars: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The application has answered with a file.
+    pub(crate) sent_file: bool,
+    /// The application has not made a whole response.
+    pub(crate) failed: bool,
     /// When its request took it, nanoseconds of the monotonic clock.
     pub(crate) taken_ns: u64,
     /// Sending to its client has failed.
@@ -153,6 +159,9 @@ impl Core {
             slice_ns: None,
             app: None,
             log_always: false,
+            logvars: Vec::new(),
+            sent_file: false,
+            failed: false,
             taken_ns: 0,
             write_failed: false,
             read_failed: false,
@@ -176,6 +185,9 @@ impl Core {
         self.first_slice = true;
         self.slice_ns = None;
         self.log_always = false;
+        self.logvars.clear();
+        self.sent_file = false;
+        self.failed = false;
         self.write_failed = false;
         self.read_failed = false;
         self.signal = None;
