@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 
 use greenloom_config::{ConfigError, RealWorld, Settings};
+use greenloom_master::log::{Begin, LogFile};
 use greenloom_master::{
     Adoption, Application, Arrival, Detached, Inheritance, MasterError, Surroundings, banner,
     fork_single_threaded, log, open_files, set_umask,
@@ -57,6 +58,7 @@ pub fn main(
         return print(text);
     }
     let settings = loaded.settings;
+    log::configure(&settings);
     if let Some(inheritance) = inheritance {
         return greenloom_master::run_generation(inheritance, &settings, &mut *app(&settings));
     }
@@ -95,11 +97,11 @@ fn start(
     let directory = std::env::current_dir()
         .map_err(|reason| MasterError::System { what: "find the current directory", reason })?;
     let has_output = adoption.is_some() || settings.log.logto == settings.master_process.daemonize;
-    if let Some(path) = settings.log.logto.as_ref().filter(|_| !has_output) {
+    if let Some(file) = LogFile::of(settings).filter(|_| !has_output) {
         // The last words on the terminal: whoever waits there for a start that fails must know where to look. (To
         // keep the terminal open for the failure itself would hold up whoever waits for its end.)
-        log::line(format_args!("greenloom: all further lines go to {}", path.display()));
-        log::redirect(path)?;
+        log::line(format_args!("greenloom: all further lines go to {}", file.path().display()));
+        file.take_output(if settings.log.truncate { Begin::Truncate } else { Begin::Append })?;
     }
     open_files::adjust(settings)?;
     banner::print(env!("CARGO_PKG_VERSION"), settings, launch);

@@ -14,7 +14,7 @@ use greenloom_sys::signals::{self, PosixSignal};
 
 use crate::application::Application;
 use crate::inheritance::Inheritance;
-use crate::log::say;
+use crate::log::{self, say};
 use crate::messages::{self, Order, Report};
 use crate::worker_process::{self, Part};
 
@@ -47,7 +47,10 @@ pub fn run_generation(inheritance: Inheritance, settings: &Settings, app: &mut d
                 listeners.clear();
                 continue;
             }
-            Some((Order::ReopenLog, _)) => continue,
+            Some((Order::ReopenLog, _)) => {
+                let _: bool = log::reopen();
+                continue;
+            }
             // A worker without its end of a control socket could not be stopped.
             Some((Order::Fork { .. }, None)) => continue,
             None => return 0,

@@ -39,7 +39,10 @@ mod premises;
 mod privileges;
 mod relay;
 mod reload;
+mod rotation;
 pub mod scoreboard;
+#[cfg(test)]
+mod scratch;
 mod signalling;
 mod stopping;
 mod surroundings;

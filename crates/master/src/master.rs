@@ -24,6 +24,7 @@ use crate::listeners::Listeners;
 use crate::log::say;
 use crate::messages::Report;
 use crate::notifier::Notifier;
+use crate::rotation::Rotation;
 use crate::scoreboard::{Count, Totals};
 use crate::touch::TouchWatch;
 use crate::upgrade::Upgrade;
@@ -96,6 +97,8 @@ pub(crate) struct Master<'a> {
     /// Files whose change reloads, and those whose change reopens the log.
     pub(crate) touch_reload: TouchWatch,
     pub(crate) touch_logreopen: TouchWatch,
+    /// Looks after the length of the log file.
+    pub(crate) rotation: Rotation,
     /// When the memory of workers is looked at next.
     pub(crate) memory_at_ms: u64,
     /// Patience with generations that die.
@@ -202,6 +205,7 @@ impl Master<'_> {
         }
         self.recycle_due(now_ms);
         self.kill_the_greedy(now_ms);
+        self.rotate_log(now_ms);
         self.look_at_touched_files(now_ms);
     }
 
@@ -217,6 +221,7 @@ impl Master<'_> {
             .chain(self.coming.as_ref().filter(|coming| coming.number.is_none()).map(|coming| coming.at_ms))
             .chain(self.recycling_deadline_ms())
             .chain(self.memory_deadline_ms())
+            .chain(self.rotation.deadline_ms(&self.settings.log))
             .chain(self.uwsgi_signals.deadline_ms(Now::read()))
             .chain(self.touch_reload.deadline_ms())
             .chain(self.touch_logreopen.deadline_ms())

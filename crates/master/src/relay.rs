@@ -16,7 +16,7 @@ use greenloom_sys::clock::monotonic_ms;
 use greenloom_sys::process;
 use greenloom_sys::signals::{PosixSignal, SignalPipe};
 
-use crate::log::say;
+use crate::log::{self, say};
 use crate::notifier::Notifier;
 
 /// How long the loop may take to leave when the master is gone: nobody would kill it afterwards.
@@ -122,6 +122,11 @@ impl Relay {
                     "SIGHUP received: there is no reload in this version, stop greenloom and start it again"
                 );
             }
+            PosixSignal::User1 if self.notifier.is_some() => {
+                if log::reopen() {
+                    say!("SIGUSR1 received: the log file was opened anew");
+                }
+            }
             PosixSignal::Hangup | PosixSignal::User1 | PosixSignal::User2 | PosixSignal::Child => {}
             PosixSignal::Interrupt | PosixSignal::Terminate if self.quit_at_ms.is_none() => {
                 let alone = self.notifier.is_some();
@@ -146,7 +151,13 @@ impl Relay {
             Ok(n @ 1..) => {
                 self.orders.push(&bytes[..n]);
                 while let Some(order) = self.orders.next_to_worker() {
-                    self.to_loop(&order);
+                    match order {
+                        // At once, also while the application does not give control back.
+                        ToWorker::ReopenLog => {
+                            let _: bool = log::reopen();
+                        }
+                        order => self.to_loop(&order),
+                    }
                 }
             }
             Err(error) if retry(&error) => {}

@@ -19,6 +19,7 @@ use crate::made_file::Quietly;
 use crate::master::{Coming, Master, Phase, Recipe, Reread};
 use crate::notifier::Notifier;
 use crate::premises::Premises;
+use crate::rotation::Rotation;
 use crate::scoreboard::Totals;
 use crate::surroundings::Surroundings;
 use crate::touch::TouchWatch;
@@ -119,6 +120,7 @@ fn run_on(
         uwsgi_signals: UwsgiSignals::new(&settings.signals, settings.processes, Now::read()),
         touch_reload: TouchWatch::new(&settings.master_process.touch_reload, now_ms),
         touch_logreopen: TouchWatch::new(&settings.master_process.touch_logreopen, now_ms),
+        rotation: Rotation::default(),
         memory_at_ms: 0,
         backoff: Backoff::default(),
         phase: Phase::Starting,

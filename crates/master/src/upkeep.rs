@@ -1,12 +1,14 @@
 //! Chores of the master: the log file, the pid file, the numbers for people.
 
+use std::rc::Rc;
+
 use greenloom_config::Recycling;
 use greenloom_proto::control::ToWorker;
 use greenloom_sys::process;
 
 use crate::commands::{Answer, Asker, Command};
 use crate::generations::Worker;
-use crate::log::{self, say};
+use crate::log::{Begin, LogFile, say};
 use crate::master::Master;
 use crate::messages::Order;
 use crate::pidfile::Pidfile;
@@ -20,18 +22,35 @@ fn has_memory_limit(recycling: &Recycling) -> bool {
 }
 
 impl Master<'_> {
-    /// Has every process open the log file anew.
+    /// Has every process open the log file anew. This one is the first: the others find it as it has to be.
     pub(crate) fn reopen_log(&self) -> Answer {
-        let Some(path) = &self.settings.log.logto else {
-            return Err("there is no log file (--logto): lines go to standard error".to_owned());
+        let Some(file) = LogFile::of(&self.settings) else {
+            let refusal = "there is no log file (--logto): lines go to standard error";
+            say!("cannot open the log anew: {refusal}");
+            return Err(refusal.to_owned());
         };
-        log::redirect(path).map_err(|error| error.to_string())?;
+        if let Err(error) = file.take_output(Begin::Append) {
+            say!("{error}; lines still go to the file that was open");
+            return Err(error.to_string());
+        }
+        let path = file.path();
         for generation in &self.generations {
             generation.order(Order::ReopenLog);
             generation.workers.iter().for_each(|worker| worker.tell(&ToWorker::ReopenLog));
         }
         say!("the log file {} was opened anew", path.display());
         Ok(format!("{} was opened anew", path.display()))
+    }
+
+    /// Begins a new log file when the one that is open is too long (`--log-maxsize`).
+    pub(crate) fn rotate_log(&mut self, now_ms: u64) {
+        let settings = Rc::clone(&self.settings);
+        if settings.log.max_size > 0
+            && self.rotation.is_due(&settings.log, LogFile::of(&settings).as_ref(), now_ms)
+        {
+            // What went wrong is in the log.
+            let _ = self.reopen_log();
+        }
     }
 
     /// Kills workers that use more memory than they may (`--evil-reload-on-rss`, `--evil-reload-on-as`), looked at once a

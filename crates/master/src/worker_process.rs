@@ -69,6 +69,7 @@ pub fn run_single(
         PosixSignal::Interrupt,
         PosixSignal::Quit,
         PosixSignal::Terminate,
+        PosixSignal::User1,
         // Until the application's language has a handler of its own.
         PosixSignal::User2,
     ])

@@ -5,8 +5,7 @@
 //! goes through `sys.stderr`, which an application may have replaced. What an exception means for a request
 //! is decided by the caller.
 
-use std::io::Write;
-
+use greenloom_cli::master::log;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -46,9 +45,10 @@ pub(crate) fn describe_exception(py: Python<'_>, err: &PyErr) -> String {
     }
 }
 
-/// Writes `bytes` to descriptor 2 at once. A log that cannot be written is no reason to fail a request.
+/// Writes `bytes` to descriptor 2 at once, with the date in front of the first line if that is asked for. A log that
+/// cannot be written is no reason to fail a request.
 pub(crate) fn write_log(bytes: &[u8]) {
-    let _ = std::io::stderr().write_all(bytes);
+    log::write(bytes);
 }
 
 /// Writes one line to the server's log.

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use greenloom_proto::control::{Frames, FromWorker, ToWorker};
 use greenloom_proto::http1::response::http_date;
 use greenloom_reactor::{Batch, Reactor, Wake};
+use greenloom_sys::clock::LocalTime;
 use greenloom_sys::listen::{self, LocalAddress};
 use greenloom_sys::{clock, epoll, net, process};
 
@@ -568,10 +569,16 @@ impl Worker {
         self.date
     }
 
-    /// A line of the server's log, with the date in front.
+    /// A line of the server's log, with the date in front: ctime's unless `--log-date` has a form.
     pub fn log_server(&mut self, text: &str) {
-        let line = format!("{} - {text}\n", clock::ctime(clock::unix_seconds()));
-        self.log.extend_from_slice(line.as_bytes());
+        let now = LocalTime::at(clock::unix_seconds());
+        match self.options.log.date.as_deref() {
+            Some(format) if !format.is_empty() => self.log.extend_from_slice(&now.strftime(format)),
+            _ => self.log.extend_from_slice(now.ctime().as_bytes()),
+        }
+        self.log.extend_from_slice(b" - ");
+        self.log.extend_from_slice(text.as_bytes());
+        self.log.push(b'\n');
     }
 
     /// Writes the log lines if many have gathered.
