@@ -2,32 +2,27 @@
 //!
 //! Here because this crate knows both: a worker has never heard of a process tree, nor the tree of requests.
 
-use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use greenloom_master::scoreboard::{self, CoreState, LoopState, RemoteAddress, Seat, SeatState, Sum};
 use greenloom_master::{Scoreboard, Totals, WorkerContext};
-use greenloom_worker::{Activity, Address, Begun, CoreId, Counters, Ended, Instance, Standing, WaitKind};
+use greenloom_worker::{Activity, Address, Begun, CoreId, Ended, Instance, Standing, WaitKind};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Shared {
-    scoreboard: Scoreboard,
-    seat: u32,
+    /// `None`: the process tree has none for this process, which cannot be.
+    seat: Option<Seat<'static>>,
     totals: Totals,
-    /// What was last said: most turns change few of the counters.
-    counters: Cell<Counters>,
 }
 
 impl Shared {
     /// The numbers of the worker that `context` is for.
     pub fn new(context: &WorkerContext) -> Self {
-        Self {
-            scoreboard: context.scoreboard.clone(),
-            seat: context.seat,
-            totals: context.totals.clone(),
-            counters: Cell::default(),
-        }
+        // For as long as the process: whoever sits there serves until its end. Looking the seat up at each call was half
+        // of what the calls cost.
+        let scoreboard: &'static Scoreboard = Box::leak(Box::new(context.scoreboard.clone()));
+        Self { seat: scoreboard.seat(context.seat), totals: context.totals.clone() }
     }
 
     /// Says which application has that number, where it is mounted and how many seconds it took to load.
@@ -38,7 +33,7 @@ impl Shared {
     }
 
     fn with_seat(&self, then: impl FnOnce(Seat<'_>)) {
-        if let Some(seat) = self.scoreboard.seat(self.seat) {
+        if let Some(seat) = self.seat {
             then(seat);
         }
     }
@@ -134,34 +129,17 @@ impl Instance for Shared {
                 average_us: 0,
                 accepting: u64::from(standing.accepting),
             });
-            if self.counters.replace(standing.counters) != standing.counters {
-                let Counters {
-                    accepted,
-                    queue_full,
-                    clients_gone,
-                    deadlines,
-                    abandoned,
-                    refused,
-                    stale_wakes,
-                    signals,
-                    signals_failed,
-                    signals_dropped,
-                } = standing.counters;
-                for (sum, value) in [
-                    (Sum::Accepted, accepted),
-                    (Sum::QueueFull, queue_full),
-                    (Sum::ClientsGone, clients_gone),
-                    (Sum::Deadlines, deadlines),
-                    (Sum::Abandoned, abandoned),
-                    (Sum::Refused, refused),
-                    (Sum::StaleWakes, stale_wakes),
-                    (Sum::Signals, signals),
-                    (Sum::SignalsFailed, signals_failed),
-                    (Sum::SignalsDropped, signals_dropped),
-                ] {
-                    seat.set(sum, value);
-                }
-            }
+            let counters = &standing.counters;
+            seat.set(Sum::Accepted, counters.accepted);
+            seat.set(Sum::QueueFull, counters.queue_full);
+            seat.set(Sum::ClientsGone, counters.clients_gone);
+            seat.set(Sum::Deadlines, counters.deadlines);
+            seat.set(Sum::Abandoned, counters.abandoned);
+            seat.set(Sum::Refused, counters.refused);
+            seat.set(Sum::StaleWakes, counters.stale_wakes);
+            seat.set(Sum::Signals, counters.signals);
+            seat.set(Sum::SignalsFailed, counters.signals_failed);
+            seat.set(Sum::SignalsDropped, counters.signals_dropped);
         });
     }
 }

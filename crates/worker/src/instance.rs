@@ -27,7 +27,7 @@ pub trait Instance: std::fmt::Debug {
     fn app_called(&self, _app: u32, _requests: u64) {}
     /// The application, if it is known which, has let an exception through.
     fn exception(&self, _app: Option<u32>) {}
-    /// A turn is over, and this is how things stand.
+    /// This is how things stand; several times a second while anything happens.
     fn stands(&self, _standing: &Standing) {}
 }
 
@@ -107,8 +107,7 @@ pub struct Ended {
     pub read_failed: bool,
 }
 
-/// How things stand with a worker at the end of a turn. The kinds of connections but for the parked ones are as of the
-/// last count, which is a fraction of a second old at most.
+/// How things stand with a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// What has been seen since the start.

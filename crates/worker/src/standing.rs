@@ -13,8 +13,8 @@ use crate::{Action, Cancel, CoreId};
 /// The status logged for a request whose client left before it had any of the answer, as nginx has it: no failure of
 /// the server.
 const NOBODY_LISTENS: u16 = 499;
-/// How often connections are counted by what they do. A count looks at each of them, so with many it is rarer.
-const CENSUS_MS: u64 = 200;
+/// How often it is said how things stand. That looks at each connection, so with many it is rarer.
+const STANDING_MS: u64 = 200;
 const CONNECTIONS_PER_MS: u64 = 100;
 /// The loop's longest absence is that of the last one to two of these.
 const LAG_WINDOW_MS: u64 = 1000;
@@ -30,23 +30,34 @@ pub(crate) struct Watch {
     window_ends_ms: u64,
     lag_us: u64,
     earlier_lag_us: u64,
-    /// When connections are counted again, and whether a timer will see to it.
-    census_at_ms: u64,
-    census_armed: bool,
-    /// The last count.
-    idle: u32,
-    reading: u32,
-    busy: u32,
-    draining: u32,
+    /// When it is said again how things stand, and whether a timer will see to it.
+    due_ms: u64,
+    armed: bool,
+    /// The turn is over: the next thing that happens is the end of a wait, or another turn.
+    waiting: bool,
     /// Microseconds to add to the monotonic clock for those since the epoch.
     unix_offset_us: u64,
 }
 
+impl Watch {
+    fn measure_lag(&mut self, now_ns: u64, now_ms: u64) {
+        if now_ms >= self.window_ends_ms {
+            let long_ago = now_ms >= self.window_ends_ms + LAG_WINDOW_MS;
+            self.earlier_lag_us = if long_ago { 0 } else { self.lag_us };
+            self.lag_us = 0;
+            self.window_ends_ms = now_ms + LAG_WINDOW_MS;
+        }
+        self.lag_us = self.lag_us.max(now_ns.saturating_sub(self.turn_ns) / 1000);
+    }
+}
+
 impl Worker {
-    /// The loop has come back from its poll.
+    /// The loop has come back from its wait, or begins a turn without one.
     pub(crate) fn turn_begins(&mut self) {
-        self.watch.turn_ns = self.reactor.now_ns();
-        self.instance.stamp(self.reactor.now_ms(), Activity::Works);
+        if std::mem::take(&mut self.watch.waiting) {
+            self.watch.turn_ns = self.reactor.now_ns();
+            self.instance.stamp(self.reactor.now_ms(), Activity::Works);
+        }
     }
 
     /// The loop gives control away.
@@ -85,80 +96,58 @@ impl Worker {
     /// Everything of a turn is done.
     pub(crate) fn turn_ends(&mut self) {
         let now_ms = self.reactor.now_ms();
-        self.measure_lag(now_ms);
-        if now_ms >= self.watch.census_at_ms {
-            self.count_connections(now_ms);
-        } else if !self.watch.census_armed && self.connections.len() > 0 {
+        self.watch.measure_lag(self.reactor.now_ns(), now_ms);
+        if now_ms >= self.watch.due_ms {
+            self.say_standing(now_ms);
+        } else if !self.watch.armed {
             // The last change before a long wait is to be seen, too.
-            self.watch.census_armed = true;
-            self.reactor.arm(self.watch.census_at_ms, u64::from(kind::CENSUS) << 56);
+            self.watch.armed = true;
+            self.reactor.arm(self.watch.due_ms, u64::from(kind::STANDING) << 56);
         }
+        self.watch.waiting = true;
+        self.instance.stamp(now_ms, Activity::Waits);
+    }
+
+    /// Says how things stand. Not in every turn: that alone was 2 % of what a small request costs.
+    fn say_standing(&mut self, now_ms: u64) {
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let parked = self.parked.front().and_then(|&key| self.connections.get(key));
         let oldest_parked_ms = match parked.map(|connection| &connection.state) {
             Some(ConnectionState::Parked(request)) => request.parked_ms,
             _ => 0,
         };
-        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let (connections, parked) = (small(self.connections.len()), small(self.parked.len()));
-        let Watch { idle, reading, busy, draining, .. } = self.watch;
-        self.instance.stands(&Standing {
+        let mut standing = Standing {
             counters: self.counters,
             busy_cores: self.cores.busy(),
-            connections,
-            idle,
-            reading,
-            busy,
-            draining,
-            parked,
+            connections: small(self.connections.len()),
+            idle: 0,
+            reading: 0,
+            busy: 0,
+            draining: 0,
+            parked: small(self.parked.len()),
             oldest_parked_ms,
             lag_us: self.watch.lag_us.max(self.watch.earlier_lag_us),
             now_ms,
             accepting: !self.draining,
-        });
-        self.instance.stamp(now_ms, Activity::Waits);
-    }
-
-    /// A timer for the count is over; the end of the turn counts.
-    pub(crate) fn census_is_due(&mut self) {
-        self.watch.census_armed = false;
-    }
-
-    fn measure_lag(&mut self, now_ms: u64) {
-        let lag_us = self.reactor.now_ns().saturating_sub(self.watch.turn_ns) / 1000;
-        let watch = &mut self.watch;
-        if now_ms >= watch.window_ends_ms {
-            let long_ago = now_ms >= watch.window_ends_ms + LAG_WINDOW_MS;
-            watch.earlier_lag_us = if long_ago { 0 } else { watch.lag_us };
-            watch.lag_us = 0;
-            watch.window_ends_ms = now_ms + LAG_WINDOW_MS;
-        }
-        watch.lag_us = watch.lag_us.max(lag_us);
-    }
-
-    fn count_connections(&mut self, now_ms: u64) {
-        let (mut idle, mut reading, mut busy, mut draining) = (0, 0, 0, 0);
+        };
         for connection in self.connections.values() {
             match connection.state {
-                ConnectionState::Idle => idle += 1,
-                ConnectionState::Head | ConnectionState::Body(_) => reading += 1,
-                ConnectionState::Busy(_) => busy += 1,
-                ConnectionState::Draining(_) | ConnectionState::Lingering => draining += 1,
+                ConnectionState::Idle => standing.idle += 1,
+                ConnectionState::Head | ConnectionState::Body(_) => standing.reading += 1,
+                ConnectionState::Busy(_) => standing.busy += 1,
+                ConnectionState::Draining(_) | ConnectionState::Lingering => standing.draining += 1,
                 ConnectionState::Parked(_) => {}
             }
         }
-        let rarer_ms = self.connections.len() as u64 / CONNECTIONS_PER_MS;
+        self.instance.stands(&standing);
+        self.watch.due_ms = now_ms + STANDING_MS + self.connections.len() as u64 / CONNECTIONS_PER_MS;
         // Now and then anew: the wall clock may be set.
-        let unix_offset_us = clock::unix_us().wrapping_sub(self.reactor.now_ns() / 1000);
-        let census_at_ms = now_ms + CENSUS_MS + rarer_ms;
-        self.watch = Watch {
-            census_at_ms,
-            idle,
-            reading,
-            busy,
-            draining,
-            unix_offset_us,
-            ..std::mem::take(&mut self.watch)
-        };
+        self.watch.unix_offset_us = clock::unix_us().wrapping_sub(self.reactor.now_ns() / 1000);
+    }
+
+    /// The timer is over; the end of the turn does what it was for.
+    pub(crate) fn standing_is_due(&mut self) {
+        self.watch.armed = false;
     }
 
     /// A request has taken a core.
@@ -205,5 +194,25 @@ impl Worker {
     /// The application that serves a core has let an exception through.
     pub fn count_exception(&mut self, core: CoreId) {
         self.instance.exception(self.cores[core].app.map(|(app, _)| app));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_absence_is_remembered_for_a_second_or_two() {
+        let mut watch = Watch::default();
+        let mut turn = |at_ms: u64, took_ms: u64| {
+            watch.turn_ns = at_ms * NS_PER_MS;
+            watch.measure_lag((at_ms + took_ms) * NS_PER_MS, at_ms + took_ms);
+            watch.lag_us.max(watch.earlier_lag_us)
+        };
+        assert_eq!(turn(10_000, 70), 70_000);
+        assert_eq!(turn(10_100, 3), 70_000);
+        assert_eq!(turn(11_100, 5), 70_000, "one window later");
+        assert_eq!(turn(12_200, 1), 5_000, "and gone in the next");
+        assert_eq!(turn(20_000, 2), 2_000, "after a long rest only the last turn counts");
     }
 }

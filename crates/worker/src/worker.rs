@@ -41,7 +41,7 @@ pub(crate) mod kind {
     pub(crate) const EXPIRY: u8 = 6;
     pub(crate) const WAKEUP: u8 = 7;
     pub(crate) const BODY: u8 = 8;
-    pub(crate) const CENSUS: u8 = 9;
+    pub(crate) const STANDING: u8 = 9;
     pub(crate) const LOCKS: u8 = 10;
 }
 
@@ -467,7 +467,7 @@ impl Worker {
             kind::CORE => self.on_core_timer(core_of(key)),
             kind::EXPIRY => self.on_expiry(core_of(key)),
             kind::BODY => self.on_body_timer(Key::from_token(key)),
-            kind::CENSUS => self.census_is_due(),
+            kind::STANDING => self.standing_is_due(),
             kind::LOCKS => self.on_lock_timer(),
             _ => {}
         }

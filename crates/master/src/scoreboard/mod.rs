@@ -99,8 +99,8 @@ impl Scoreboard {
         let records = record_start(self.seats) + number as usize * records_words(self.cores);
         Some(Seat {
             used: words.get(USED + number as usize)?,
-            words: words.get(page..page + PAGE_WORDS)?,
-            records: words.get(records..records + self.cores as usize * record::WORDS)?,
+            words: words.get(page..)?.first_chunk()?,
+            records: words.get(records..records + self.cores as usize * record::WORDS)?.as_chunks().0,
         })
     }
 

@@ -118,7 +118,7 @@ pub struct Begun<'a> {
 /// The record of one core.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    pub(super) words: &'a [AtomicU64],
+    pub(super) words: &'a [AtomicU64; WORDS],
 }
 
 /// A copy of a record.
@@ -258,9 +258,9 @@ pub(super) fn store_text(words: &[AtomicU64], text: &[u8]) -> u64 {
         store(word, u64::from_le_bytes(*bytes));
     }
     if !rest.is_empty() {
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        store(&words[whole.len()], u64::from_le_bytes(last));
+        // Byte by byte: there are seven at most, and a copy of unknown length is a call.
+        let last = rest.iter().rev().fold(0, |last, &byte| last << 8 | u64::from(byte));
+        store(&words[whole.len()], last);
     }
     text.len() as u64
 }

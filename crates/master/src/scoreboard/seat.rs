@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::record::{self, Record};
 use super::sums::{self, Sum, Sums};
-use super::{add, load, store};
+use super::{PAGE_WORDS, add, load, store};
 
 /// Applications that are counted one by one; later ones only add to the worker's sums.
 pub const APPS: usize = 16;
@@ -22,14 +22,14 @@ const APP_WORDS: usize = 16;
 const MOUNT_BYTES: usize = 96;
 
 const _: () = assert!(SUMS + sums::WORDS <= APP_COUNT);
-const _: () = assert!(APP_TABLE + APPS * APP_WORDS <= super::PAGE_WORDS);
+const _: () = assert!(APP_TABLE + APPS * APP_WORDS <= PAGE_WORDS);
 
 /// One process's numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Seat<'a> {
     pub(super) used: &'a AtomicU64,
-    pub(super) words: &'a [AtomicU64],
-    pub(super) records: &'a [AtomicU64],
+    pub(super) words: &'a [AtomicU64; PAGE_WORDS],
+    pub(super) records: &'a [[AtomicU64; record::WORDS]],
 }
 
 /// Who sits on a seat.
@@ -313,16 +313,14 @@ impl<'a> Seat<'a> {
 
     /// The record of a core.
     pub fn core(self, core: u32) -> Option<Record<'a>> {
-        let start = core as usize * record::WORDS;
-        Some(Record { words: self.records.get(start..start + record::WORDS)? })
+        Some(Record { words: self.records.get(core as usize)? })
     }
 
     /// A core is used, perhaps for the first time: from it on to the last one, records are worth a look.
     pub fn note_core(self, core: u32) {
         // Stored is how many there are from it on, so that 0 is none.
         let word = &self.words[REACH];
-        let from = (self.records.len() / record::WORDS) as u64;
-        let reach = from.saturating_sub(u64::from(core));
+        let reach = (self.records.len() as u64).saturating_sub(u64::from(core));
         if load(word) < reach {
             store(word, reach);
         }
@@ -330,14 +328,13 @@ impl<'a> Seat<'a> {
 
     /// The first core that has ever had a request in this life (they are taken from the last to the first).
     pub fn first_used_core(self) -> u32 {
-        let all = (self.records.len() / record::WORDS) as u64;
+        let all = self.records.len() as u64;
         u32::try_from(all.saturating_sub(load(&self.words[REACH]))).unwrap_or(u32::MAX)
     }
 
     /// The records from there on.
     pub fn used_cores(self) -> impl Iterator<Item = Record<'a>> {
-        let start = self.first_used_core() as usize * record::WORDS;
-        self.records[start..].chunks_exact(record::WORDS).map(|words| Record { words })
+        self.records[self.first_used_core() as usize..].iter().map(|words| Record { words })
     }
 }
 
