@@ -21,7 +21,7 @@ export VENV
 # Debian's nginx lies where only root looks.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help serve build test bench bench-waiting bench-switching soak options clean need-rust debian-nginx debian-postgresql debian-bench
+.PHONY: help serve build test bench bench-waiting bench-switching soak storm options clean need-rust debian-nginx debian-postgresql debian-bench
 
 help:
 	@echo 'make serve          build, then serve the showcase on http://127.0.0.1:9090'
@@ -33,6 +33,7 @@ help:
 	@echo 'make bench-waiting  what slow, idle and sleeping requests cost'
 	@echo 'make bench-switching  what a switch, a core and a suspended request cost'
 	@echo 'make soak           a million random requests through one server (SOAK_ARGS=--engine ugreen)'
+	@echo 'make storm          reloads, upgrades, recycling and deaths under load, every byte counted (STORM_ARGS=--short)'
 	@echo 'make options        write the generated parts of the documents anew'
 	@echo 'make clean          remove $(VENV), all other environments and the build output'
 
@@ -63,6 +64,9 @@ bench-switching: build $(VENV)/.tests debian-bench
 
 soak: build
 	$(BIN)/python benches/soak.py $(SOAK_ARGS)
+
+storm: build $(VENV)/.tests
+	$(BIN)/python -m tests.storm $(STORM_ARGS)
 
 options:
 	cargo xtask options
