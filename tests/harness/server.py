@@ -294,6 +294,12 @@ class Server:
         self.remember()
         os.kill(pid or self.pid, number)
 
+    def reload(self) -> None:
+        """SIGHUP: returns once the next generation serves."""
+        count = self.count_log(READY.pattern)
+        self.signal(signal.SIGHUP)
+        until(lambda: self.count_log(READY.pattern) > count, "the next generation", 20)
+
     def wait_exit(self, deadline_s: float = STOP_DEADLINE_S) -> int:
         try:
             return self.process.wait(deadline_s)
