@@ -98,8 +98,8 @@ class TestGeneration:
         os.kill(generation_of(server), signal.SIGKILL)
         server.wait_for_log(r"greenloom is ready \(generation 2, 2 workers\)")
         assert set(workers) <= set(server.workers()), "they hold requests"
+        until(lambda: idle.get("/").json()["load"] != first["load"], "a new worker has it")
         second = idle.get("/").json()
-        assert second["load"] != first["load"]
         held = [one for requests in begun.values() for one in requests]
         gate.release(len(held))
         assert [one.rest() for one in held] == [b"released\n"] * len(held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from dataclasses import replace
 
 import pytest
@@ -101,3 +102,22 @@ def test_a_worker_is_killed(start):
     storm = blow(start(), MIX, "kill-worker", 3)
     assert sum(storm.tally.excused.values()) > 0
     assert len(storm.tally.processes) == PROCESSES + 3
+
+
+def test_a_stop(start):
+    """What was sent before it is answered, to the last byte."""
+    server = start()
+    http = [one.address for n, one in enumerate(server.listeners) if n != server.uwsgi_number]
+    storm = Storm(http, server.uwsgi_address, MIX)
+
+    async def stop() -> None:
+        # By then every connection is there.
+        await asyncio.sleep(MIX.idle_s)
+        server.signal(signal.SIGTERM)
+        storm.stopped()
+
+    asyncio.run(storm.during(stop()))
+    print(storm.tally.summary())
+    assert not storm.tally.violations, "\n".join([storm.tally.summary(), *storm.tally.described])
+    assert storm.tally.answers["streams"] > 0
+    assert server.wait_exit() == 0

@@ -5,7 +5,8 @@
     python -m tests.storm --engine plain --action recycle --requests 100000
 
 Actions: `reload` (SIGHUP), `upgrade` (greenloom ctl), `recycle` (--max-requests 10), `kill-worker`,
-`kill-generation`, `stop` (SIGTERM under load, each time a new server), `none`.
+`kill-generation`, `stop` (SIGTERM under load, each time a new server), `timers` (ten ticks a second
+while every core is suspended), `none`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.harness.server import Server
+from tests.storm import timers
 from tests.storm.actions import Target, repeat
 from tests.storm.load import Mix, Storm
 from tests.storm.tree import Held, Log, settled
@@ -41,6 +43,7 @@ FULL = {
     "kill-worker": 20,
     "kill-generation": 20,
     "stop": 20,
+    "timers": 1,
 }
 IN_FULL = ("plain", "ugreen", "greenlet")
 MASTER_GROWTH_KIB = 4096
@@ -57,8 +60,9 @@ def main() -> int:
     parser.add_argument("--action", choices=(*FULL, "none"), action="append", help="(default all)")
     parser.add_argument("--times", type=int, help="so many actions (default: as in the full run)")
     parser.add_argument("--requests", type=int, default=100_000, help="for recycle (100000)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for none (default 10)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for none and timers (10)")
     parser.add_argument("--short", action="store_true", help="fewer idle clients, shorter streams")
+    parser.add_argument("--only", action="append", choices=Mix().habits(), help="these clients")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000_000)
     parser.add_argument("--option", action="append", default=[], help="one more for the server")
     parser.add_argument("--keep-log", type=Path, help="where the server's log is to stay")
@@ -78,10 +82,14 @@ def main() -> int:
 async def storm(engine: str, action: str, args: argparse.Namespace) -> list[str]:
     """One server, one action; what was not as it should be."""
     options, waits, mix = ENGINES[engine]
+    if action == "timers":
+        return [] if waits == "block" else await timers.measure(options, waits, args.seconds)
     if args.short:
         mix = replace(
             mix, idle=SHORT.idle, idle_s=SHORT.idle_s, stream_s=SHORT.stream_s, slow_s=SHORT.slow_s
         )
+    if args.only:
+        mix = replace(mix, **{habit: 0 for habit in mix.habits() if habit not in args.only})
     if action == "recycle":
         mix = replace(mix, pace_s=0.0, idle=min(mix.idle, 100), streams=1, slow=1, stream_s=2.0)
         options = [*options, "--max-requests", "10"]

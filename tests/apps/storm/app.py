@@ -7,6 +7,7 @@ which process. STORM_WAITS names how a request waits: it may `block` the worker,
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import zlib
@@ -18,7 +19,12 @@ LOAD = os.urandom(4).hex()
 WAITS = os.environ["STORM_WAITS"]
 PIECE = 16_384
 
-ticks = 0
+ticks = []
+"""When the timer of STORM_TIMER, an interval in seconds, has called us."""
+
+if "STORM_TIMER" in os.environ:
+    uwsgi.register_signal(17, "", lambda number: ticks.append(time.monotonic()))
+    uwsgi.add_timer(17, float(os.environ["STORM_TIMER"]))
 
 
 def pause(seconds):
@@ -53,7 +59,7 @@ def application(environ, start_response):
             yield b"%s %d\n" % (token, number)
             yield from pause(float(query["seconds"]) / parts)
     elif kind == "ticks":
-        yield b"%d" % ticks
+        yield json.dumps(ticks).encode()
     else:
         yield repeated(token, size)
 
