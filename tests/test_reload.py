@@ -33,9 +33,14 @@ def application(environ, start_response):
         yield b"%d" % os.getpid()
         gate = os.open(os.environ["GATE"], os.O_RDWR | os.O_NONBLOCK)
         try:
-            uwsgi.wait_fd_read(gate)
-            yield b""
-            os.read(gate, 1)
+            while True:
+                uwsgi.wait_fd_read(gate)
+                yield b""
+                try:
+                    os.read(gate, 1)
+                except BlockingIOError:
+                    continue
+                break
         finally:
             os.close(gate)
     yield VERSION
@@ -121,6 +126,7 @@ class TestTheNewOne:
         """More requests at once than there were cores."""
         site.configure(processes=1, cores=30)
         served.reload()
+        until(lambda: len(served.workers()) == 1, "the old workers have left")
         held = [served.http() for _ in range(30)]
         for client in held:
             client.send_request(target="/hold")
