@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::Span;
+use crate::handover::Packet;
 use crate::http1::body::{BodyError, ChunkEvent, ChunkedDecoder};
 use crate::http1::head::{Field, Framing, Head, Limits, Parsed, Version, percent_decode, variable_name};
 use crate::http1::response::{self, BodyMode, Exchange};
@@ -174,4 +175,13 @@ pub fn fuzz_response(data: &[u8]) {
         BodyMode::None => assert_eq!(codings, 0),
     }
     assert!(exchange.keep_alive || !framed.keep_alive);
+}
+
+/// A packet that is accepted is the only way to write what it says.
+pub fn fuzz_handover(data: &[u8]) {
+    if let Ok(packet) = Packet::decode(data) {
+        let mut written = Vec::new();
+        packet.encode(&mut written);
+        assert_eq!(written, data);
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use greenloom_proto::fuzz_entry::{fuzz_chunked, fuzz_head, fuzz_response, fuzz_uwsgi};
+use greenloom_proto::fuzz_entry::{fuzz_chunked, fuzz_handover, fuzz_head, fuzz_response, fuzz_uwsgi};
 
 use super::oracle;
 
@@ -43,4 +43,9 @@ fn response() {
 #[test]
 fn uwsgi() {
     replay("uwsgi", 8, fuzz_uwsgi);
+}
+
+#[test]
+fn handover() {
+    replay("handover", 6, fuzz_handover);
 }

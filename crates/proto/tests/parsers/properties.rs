@@ -1,7 +1,7 @@
 //! Properties of the parsers over generated input: well-formed heads, heads with something wrong in them, and
 //! bytes that are neither. The properties themselves are in `fuzz_entry.rs` and in the oracle.
 
-use greenloom_proto::fuzz_entry::{fuzz_chunked, fuzz_head, fuzz_response, fuzz_uwsgi};
+use greenloom_proto::fuzz_entry::{fuzz_chunked, fuzz_handover, fuzz_head, fuzz_response, fuzz_uwsgi};
 use greenloom_proto::http1::head::{Head, Limits, Parsed, Version};
 use greenloom_proto::http1::response::Exchange;
 use proptest::prelude::*;
@@ -126,6 +126,17 @@ proptest! {
         fuzz_chunked(&data);
         fuzz_uwsgi(&data);
         fuzz_response(&data);
+        fuzz_handover(&data);
+    }
+
+    #[test]
+    fn handover_packets_of_any_fields(
+        kinds in (1u8..4, 0u8..4, select(vec![0u8, 4, 6, 9])),
+        rest in prop::collection::vec(prop_oneof![3 => Just(0u8), 1 => any::<u8>()], 0..60),
+    ) {
+        let mut data = vec![1, kinds.1, kinds.0, kinds.2];
+        data.extend_from_slice(&rest);
+        fuzz_handover(&data);
     }
 
     #[test]
