@@ -213,7 +213,7 @@ impl Worker {
                 {
                     connection.state = State::Head;
                     connection.seen = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                    self.set_deadline(key, Some(now + self.head_timeout_ms()));
+                    self.set_deadline(key, Some(self.reactor.now_ms() + self.head_timeout_ms()));
                 }
                 None
             }

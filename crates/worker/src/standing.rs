@@ -201,6 +201,8 @@ impl Worker {
 mod tests {
     use super::*;
 
+    const NS_PER_MS: u64 = 1_000_000;
+
     #[test]
     fn the_longest_absence_is_remembered_for_a_second_or_two() {
         let mut watch = Watch::default();
