@@ -6,13 +6,15 @@ use std::sync::atomic::Ordering;
 
 use greenloom_master::scoreboard::{self, CoreState, LoopState, RemoteAddress, Seat, SeatState, Sum};
 use greenloom_master::{Scoreboard, Totals, WorkerContext};
-use greenloom_worker::{Activity, Address, Begun, CoreId, Ended, Instance, Standing, WaitKind};
+use greenloom_worker::{Activity, Address, Begun, CoreId, Ended, Instance, Load, Standing, WaitKind};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Shared {
     /// `None`: the process tree has none for this process, which cannot be.
     seat: Option<Seat<'static>>,
+    /// Those of the other processes of the generation.
+    others: Vec<Seat<'static>>,
     totals: Totals,
 }
 
@@ -22,7 +24,12 @@ impl Shared {
         // For as long as the process: whoever sits there serves until its end. Looking the seat up at each call was half
         // of what the calls cost.
         let scoreboard: &'static Scoreboard = Box::leak(Box::new(context.scoreboard.clone()));
-        Self { seat: scoreboard.seat(context.seat), totals: context.totals.clone() }
+        let others = (0..scoreboard.seats()).filter(|&number| number != context.seat);
+        Self {
+            seat: scoreboard.seat(context.seat),
+            others: others.filter_map(|number| scoreboard.seat(number)).collect(),
+            totals: context.totals.clone(),
+        }
     }
 
     /// Says which application has that number, where it is mounted and how many seconds it took to load.
@@ -140,6 +147,29 @@ impl Instance for Shared {
             seat.set(Sum::Signals, counters.signals);
             seat.set(Sum::SignalsFailed, counters.signals_failed);
             seat.set(Sum::SignalsDropped, counters.signals_dropped);
+            seat.set(Sum::Given, counters.given);
+            seat.set(Sum::Taken, counters.taken);
+            seat.set(Sum::Orphaned, counters.orphaned);
         });
+    }
+
+    fn set_load(&self, accepts: bool, connections: u64) {
+        self.with_seat(|seat| seat.set_load(accepts, connections));
+    }
+
+    fn others(&self, look: &mut dyn FnMut(Load)) {
+        for seat in &self.others {
+            look(if seat.is_used() { load_of(*seat) } else { Load::default() });
+        }
+    }
+}
+
+/// How a worker stands, as its seat says.
+fn load_of(seat: Seat<'_>) -> Load {
+    let (accepts, connections) = seat.load();
+    Load {
+        accepts: accepts && seat.pid().load(Ordering::Relaxed) != 0,
+        connections,
+        stamp_ms: seat.stamp_ms().load(Ordering::Relaxed),
     }
 }

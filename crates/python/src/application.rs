@@ -94,6 +94,11 @@ impl Python {
         if let Some(locks) = locks::for_worker() {
             worker.set_locks(locks);
         }
+        if let Some(handover) = context.handover {
+            worker
+                .share_connections(handover.give, handover.take)
+                .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
+        }
         let apps = std::mem::take(&mut self.apps);
         let signals = posix_signals::install(py)
             .map_err(|error| format!("cannot set up handlers of posix signals: {error}"))?;

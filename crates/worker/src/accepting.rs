@@ -1,5 +1,6 @@
 //! Listeners: accepting one connection at a time, so that a request starts while its bytes are in the cache, and not
-//! accepting at all while nothing could be done for more clients. Also connections handed to or from another process.
+//! accepting at all while nothing could be done for more clients, or while it is the turn of other workers (who decides
+//! that is `balance.rs`). Connections that other workers give away (`handover.rs`) come in by the same rules.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -9,8 +10,9 @@ use greenloom_sys::net::Peer;
 use greenloom_sys::{epoll, net};
 
 use crate::Listen;
-use crate::connection::{Connection, State};
-use crate::slots::Key;
+use crate::balance::{ASIDE_MS, Share};
+use crate::connection::Connection;
+use crate::handover::name_of;
 use crate::worker::{Worker, kind};
 
 /// Connections accepted in a row from one listener; the rest stay ready for the next turn.
@@ -27,32 +29,39 @@ const MIN_PARKED: usize = 64;
 pub(crate) struct Listener {
     fd: Option<OwnedFd>,
     pub(crate) protocol: Protocol,
+    /// Where it is bound; what a connection that changes workers finds it by.
+    pub(crate) name: Vec<u8>,
     watched: bool,
     /// Connections still to accept in this turn.
     budget: u32,
+    /// It has given a connection in this turn.
+    gave: bool,
+}
+
+/// Where connections come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The listener of this number.
+    Listener(usize),
+    /// The queue of connections that other workers give away.
+    Handover,
 }
 
 impl Listener {
     pub(crate) fn new(listen: Listen) -> Self {
-        Self { fd: Some(listen.fd), protocol: listen.protocol, watched: false, budget: 0 }
+        Self {
+            protocol: listen.protocol,
+            name: name_of(listen.fd.as_fd()),
+            fd: Some(listen.fd),
+            watched: false,
+            budget: 0,
+            gave: false,
+        }
     }
 }
 
-/// A connection on its way to another process: everything that has to go with its descriptor.
-#[derive(Debug)]
-pub struct Exported {
-    /// The socket.
-    pub fd: OwnedFd,
-    /// Bytes that were received and not used.
-    pub unread: Vec<u8>,
-    /// What is spoken on it.
-    pub protocol: Protocol,
-    /// Who it is.
-    pub peer: Peer,
-}
-
 impl Worker {
-    /// Registers all listeners that are not watched.
+    /// Registers all listeners that are not watched, and the queue of other workers' connections.
     pub(crate) fn watch_listeners(&mut self) -> io::Result<()> {
         self.accepting_paused = true;
         let shared = if self.options.shares_listeners { epoll::EXCLUSIVE } else { 0 };
@@ -65,6 +74,12 @@ impl Worker {
                 )?;
                 listener.watched = true;
             }
+        }
+        let leaves = self.draining || self.makes_room();
+        if let Some(handover) = self.handover.as_mut().filter(|handover| !handover.watched && !leaves) {
+            let token = u64::from(kind::TAKE) << 56;
+            self.reactor.add(handover.take.as_raw_fd(), epoll::IN | epoll::EXCLUSIVE, token)?;
+            handover.watched = true;
         }
         self.accepting_paused = false;
         Ok(())
@@ -81,6 +96,12 @@ impl Worker {
                 listener.watched = false;
             }
         }
+        if let Some(handover) = &mut self.handover {
+            handover.budget = 0;
+            if std::mem::take(&mut handover.watched) {
+                let _ = self.reactor.delete(handover.take.as_raw_fd());
+            }
+        }
     }
 
     /// Whether taking more connections helps nobody: another worker may have a free core, or so many requests wait
@@ -95,20 +116,33 @@ impl Worker {
     /// Accepts again, if it had stopped and there is no reason any more: a parked request has got its core, or the
     /// pause after a failure is over.
     pub(crate) fn resume_accepting(&mut self) {
-        if self.draining || self.is_crowded() || self.reactor.now_ms() < self.paused_until_ms {
+        if self.draining
+            || self.makes_room()
+            || self.is_crowded()
+            || self.reactor.now_ms() < self.paused_until_ms
+        {
             return;
         }
         if let Err(error) = self.watch_listeners() {
             self.log_server(&format!("cannot watch a listener: {error}"));
-            self.pause_accepting();
+            self.pause_accepting(RETRY_MS);
         }
     }
 
-    /// Stops accepting for a moment, after a failure.
-    fn pause_accepting(&mut self) {
+    /// Stops accepting for a moment.
+    fn pause_accepting(&mut self, ms: u64) {
         self.unwatch_listeners();
-        self.paused_until_ms = self.reactor.now_ms() + RETRY_MS;
+        self.paused_until_ms = self.reactor.now_ms() + ms;
         self.reactor.arm(self.paused_until_ms, u64::from(kind::LISTENER) << 56);
+    }
+
+    /// No connection can be accepted for now, for want of descriptors or memory.
+    pub(crate) fn accept_failed(&mut self, error: &io::Error) {
+        self.log_server(&format!(
+            "cannot accept connections: {error}; trying again in {RETRY_MS} ms (raise --max-fd or the limit of open \
+             files if this stays)"
+        ));
+        self.pause_accepting(RETRY_MS);
     }
 
     /// Before a wait: while all cores here are busy, another worker must get the news of a new client. (The kernel
@@ -130,96 +164,138 @@ impl Worker {
 
     pub(crate) fn on_listener(&mut self, token: u64) {
         let index = usize::try_from(token & u64::from(u32::MAX)).unwrap_or(usize::MAX);
-        let budget = if self.options.shares_listeners { SHARED_ACCEPTS_PER_TURN } else { ACCEPTS_PER_TURN };
+        let budget = self.budget();
         if let Some(listener) = self.listeners.get_mut(index) {
             listener.budget = budget;
         }
     }
 
-    /// Accepts one connection of a listener that is ready; `false`: none is.
+    /// Other workers have given connections away.
+    pub(crate) fn on_take(&mut self) {
+        let budget = if self.makes_room() { 0 } else { self.budget() };
+        if let Some(handover) = &mut self.handover {
+            handover.budget = budget;
+        }
+    }
+
+    /// Connections to take at most, now that there are some. While it is the turn of others, 0: then nothing is watched.
+    fn budget(&mut self) -> u32 {
+        if !self.options.shares_listeners {
+            return ACCEPTS_PER_TURN;
+        }
+        self.look_at_others();
+        match self.balance.share(self.connections.len() as u64, self.reactor.now_ms()) {
+            Share::Usual => SHARED_ACCEPTS_PER_TURN,
+            Share::One => 1,
+            Share::Nothing => {
+                self.pause_accepting(ASIDE_MS);
+                0
+            }
+        }
+    }
+
+    fn look_at_others(&mut self) {
+        let others = &mut self.balance.others;
+        others.clear();
+        self.instance.others(&mut |load| others.push(load));
+    }
+
+    /// At the end of a turn: tells the other workers how this one stands, and lets them come first at the listeners that have given this one a connection.
+    pub(crate) fn let_others_come(&mut self) {
+        if !self.options.shares_listeners {
+            return;
+        }
+        let accepts = !self.draining && !self.makes_room() && self.cores.has_free();
+        let connections = self.connections.len() as u64;
+        if self.balance.said != (accepts, connections) {
+            self.balance.said = (accepts, connections);
+            self.instance.set_load(accepts, connections);
+        }
+        if !std::mem::take(&mut self.accepted_now) {
+            return;
+        }
+        self.look_at_others();
+        let goes = !self.accepting_paused && self.balance.goes_to_the_end(connections);
+        for (index, listener) in (0u64..).zip(&mut self.listeners) {
+            let gave = std::mem::take(&mut listener.gave);
+            let Some(fd) = listener.fd.as_ref().filter(|_| gave && goes && listener.watched) else {
+                continue;
+            };
+            let token = u64::from(kind::LISTENER) << 56 | index;
+            let moved = self
+                .reactor
+                .delete(fd.as_raw_fd())
+                .and_then(|()| self.reactor.add(fd.as_raw_fd(), epoll::IN | epoll::EXCLUSIVE, token));
+            listener.watched = moved.is_ok();
+        }
+        if self.listeners.iter().any(|listener| listener.fd.is_some() && !listener.watched) && goes {
+            self.pause_accepting(RETRY_MS);
+        }
+    }
+
+    /// Takes one connection of a source that is ready; `false`: none is.
     pub(crate) fn accept_more(&mut self) -> bool {
-        let Some(index) = self.listeners.iter().position(|listener| listener.budget > 0) else {
-            return false;
+        let queue = self.handover.as_ref().is_some_and(|handover| handover.budget > 0);
+        let source = match self.listeners.iter().position(|listener| listener.budget > 0) {
+            Some(index) => Source::Listener(index),
+            None if queue => Source::Handover,
+            None => return false,
         };
         if self.is_crowded() {
             // Whoever was woken for a client must take it: nobody else will hear of it.
             let woken = self.options.shares_listeners && !self.accepting_paused;
             self.unwatch_listeners();
-            return woken && self.accept_one(index);
+            return woken && self.take_from(source);
         }
-        self.listeners[index].budget -= 1;
-        if !self.accept_one(index) {
-            self.listeners[index].budget = 0;
+        let taken = self.take_from(source);
+        let budget = match source {
+            Source::Listener(index) => self.listeners.get_mut(index).map(|listener| &mut listener.budget),
+            Source::Handover => self.handover.as_mut().map(|handover| &mut handover.budget),
+        };
+        if let Some(budget) = budget {
+            *budget = if taken { budget.saturating_sub(1) } else { 0 };
         }
         true
     }
 
+    fn take_from(&mut self, source: Source) -> bool {
+        match source {
+            Source::Listener(index) => self.accept_one(index),
+            Source::Handover => self.take_one(),
+        }
+    }
+
     fn accept_one(&mut self, index: usize) -> bool {
-        let Some(fd) = self.listeners.get(index).and_then(|listener| listener.fd.as_ref()) else {
-            return false;
-        };
+        let Some(listener) = self.listeners.get_mut(index) else { return false };
+        let Some(fd) = listener.fd.as_ref() else { return false };
         match net::accept(fd.as_fd()) {
             Ok(Some((fd, peer))) => {
+                listener.gave = true;
+                self.accepted_now = true;
                 self.counters.accepted += 1;
                 if self.options.so_keepalive && peer != Peer::Unix {
                     // A client that has gone already: its connection will say so.
                     let _ = net::set_keepalive(fd.as_fd(), true);
                 }
-                self.adopt(fd, peer, index, Vec::new());
+                let connection = Connection::new(fd, peer, u32::try_from(index).unwrap_or(u32::MAX));
+                self.adopt(connection, self.reactor.now_ms() + self.options.head_timeout_ms);
                 true
             }
             Ok(None) => false,
             Err(error) => {
-                self.log_server(&format!(
-                    "cannot accept connections: {error}; trying again in {RETRY_MS} ms (raise --max-fd or the \
-                     limit of open files if this stays)"
-                ));
-                self.pause_accepting();
+                self.accept_failed(&error);
                 false
             }
         }
     }
 
-    fn adopt(&mut self, fd: OwnedFd, peer: Peer, listener: usize, unread: Vec<u8>) -> Key {
-        let mut connection = Connection::new(fd, peer, u32::try_from(listener).unwrap_or(u32::MAX));
-        connection.unread = unread;
+    /// A connection begins here: accepted, or taken over.
+    pub(crate) fn adopt(&mut self, connection: Connection, deadline_ms: u64) {
         let key = self.connections.insert(connection);
-        self.set_deadline(key, Some(self.reactor.now_ms() + self.options.head_timeout_ms));
-        self.advance(key);
-        key
-    }
-
-    /// Takes a connection over from another process. It goes on as if it had been accepted here.
-    /// Fails when no listener here speaks its protocol.
-    pub fn import(&mut self, exported: Exported) -> Result<(), Exported> {
-        let Some(listener) = self.listeners.iter().position(|l| l.protocol == exported.protocol) else {
-            return Err(exported);
-        };
-        self.adopt(exported.fd, exported.peer, listener, exported.unread);
-        Ok(())
-    }
-
-    /// Gives all connections away that no request holds: idle ones and those in the middle of a head. One whose body is
-    /// still read by an application is not among them: its state cannot leave the core.
-    /// They are closed here in any case when the value is dropped without being sent.
-    pub fn export_idle(&mut self) -> Vec<Exported> {
-        let mut exported = Vec::new();
-        for key in self.connections.keys() {
-            let Some(connection) = self.connections.get(key) else { continue };
-            if !matches!(connection.state, State::Idle | State::Head) || connection.has_output() {
-                continue;
-            }
-            let protocol = self.protocol_of(connection.listener);
-            let Some(connection) = self.connections.remove(key) else { continue };
-            if connection.flags.registered {
-                let _ = self.reactor.delete(connection.fd.as_raw_fd());
-            }
-            // Nobody else has it: only a running core's connection is shared with the flusher.
-            if let Ok(fd) = std::sync::Arc::try_unwrap(connection.fd) {
-                exported.push(Exported { fd, unread: connection.unread, protocol, peer: connection.peer });
-            }
+        self.set_deadline(key, Some(deadline_ms));
+        if !self.makes_room() || !self.offer(key) {
+            self.advance(key);
         }
-        exported
     }
 
     /// What is spoken on connections of that listener.

@@ -555,6 +555,6 @@ pub(crate) fn describe(peer: net::Peer) -> String {
 }
 
 /// Text that may hold bytes of a client, safe for one line of a log.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

@@ -29,6 +29,22 @@ pub trait Instance: std::fmt::Debug {
     fn exception(&self, _app: Option<u32>) {}
     /// This is how things stand; several times a second while anything happens.
     fn stands(&self, _standing: &Standing) {}
+    /// Whether this worker would take another connection, and how many it has: at the end of a turn that has changed it.
+    fn set_load(&self, _accepts: bool, _connections: u64) {}
+    /// Shows how the other workers of the generation stand, as far as they have said: always in the same order, the
+    /// default where nobody is.
+    fn others(&self, _look: &mut dyn FnMut(Load)) {}
+}
+
+/// How another worker stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Whether it would take a new connection.
+    pub accepts: bool,
+    /// Open connections.
+    pub connections: u64,
+    /// When its loop last had control: what it says now is new if this has changed.
+    pub stamp_ms: u64,
 }
 
 /// What the loop does from now on.

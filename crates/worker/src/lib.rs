@@ -4,7 +4,7 @@
 //!
 //! | step | file |
 //! | --- | --- |
-//! | 1. accept | `accepting.rs` |
+//! | 1. accept, or leave that to other workers | `accepting.rs`, `balance.rs` |
 //! | 2. read the head and the body; refuse what does not parse | `inbound.rs`, `connection/read.rs`, `body.rs` |
 //! | 3. take a core, or park until one is free | `inbound.rs`, `cores/table.rs` |
 //! | 4. start: the driver gets [`Action::Start`] | `worker.rs` |
@@ -13,6 +13,7 @@
 //! | 6. write the response | `outbound.rs`, `flusher.rs`, `connection/output.rs` |
 //! | 7. log, free the core | `outbound.rs`, `request_lines.rs`, `request_log/` |
 //! | 8. keep the connection alive, or close it | `outbound.rs`, `inbound.rs` |
+//! |    ... or give it to another worker | `handover.rs` |
 //! | what others are told of it meanwhile | `instance.rs`, `standing.rs` |
 //!
 //! # A request that must end before its time
@@ -49,10 +50,12 @@
 #![forbid(unsafe_code)]
 
 mod accepting;
+mod balance;
 mod body;
 mod connection;
 mod cores;
 mod flusher;
+mod handover;
 mod in_flight;
 mod inbound;
 mod incoming;
@@ -73,7 +76,6 @@ mod worker;
 
 use std::os::fd::OwnedFd;
 
-pub use accepting::Exported;
 pub use body::Body;
 pub use cores::{CoreId, Interest};
 pub use greenloom_config as config;
@@ -83,7 +85,7 @@ pub use greenloom_sys::clock;
 pub use greenloom_sys::net::Peer;
 pub use in_flight::{Doing, InFlight};
 pub use incoming::{BodyFailure, BodyRead};
-pub use instance::{Activity, Address, Alone, Begun, Ended, Identity, Instance, Standing, WaitKind};
+pub use instance::{Activity, Address, Alone, Begun, Ended, Identity, Instance, Load, Standing, WaitKind};
 pub use locks::{Locked, UserLocks};
 pub use options::WorkerOptions;
 pub use outbound::{Failure, Written};

@@ -589,6 +589,9 @@ impl Worker {
                 let more =
                     !connection.unread.is_empty() || connection.flags.readable || connection.flags.ended;
                 self.set_deadline(key, Some(self.reactor.now_ms() + self.options.keep_alive_ms));
+                if self.makes_room() && self.offer(key) {
+                    return;
+                }
                 if more {
                     self.enqueue(key);
                 } else {

@@ -128,7 +128,7 @@ impl Worker {
             oldest_parked_ms,
             lag_us: self.watch.lag_us.max(self.watch.earlier_lag_us),
             now_ms,
-            accepting: !self.draining,
+            accepting: !self.draining && !self.makes_room(),
         };
         for connection in self.connections.values() {
             match connection.state {

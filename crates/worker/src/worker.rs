@@ -16,10 +16,12 @@ use greenloom_sys::listen::{self, LocalAddress};
 use greenloom_sys::{clock, epoll, net, process};
 
 use crate::accepting::Listener;
+use crate::balance::Balance;
 use crate::connection::{Connection, State};
 use crate::cores::table::Table;
 use crate::cores::watch::{Waiter, Watches};
 use crate::flusher::Flusher;
+use crate::handover::Handover;
 use crate::locks::Locks;
 use crate::options::WorkerOptions;
 use crate::report::Reports;
@@ -43,6 +45,8 @@ pub(crate) mod kind {
     pub(crate) const BODY: u8 = 8;
     pub(crate) const STANDING: u8 = 9;
     pub(crate) const LOCKS: u8 = 10;
+    pub(crate) const TAKE: u8 = 11;
+    pub(crate) const GIVE: u8 = 12;
 }
 
 /// Bytes one receive can bring. One buffer serves all connections.
@@ -101,6 +105,12 @@ pub struct Counters {
     pub signals_failed: u64,
     /// uwsgi signals that found too many waiting and were dropped.
     pub signals_dropped: u64,
+    /// Connections given to other workers.
+    pub given: u64,
+    /// Connections taken over from other workers.
+    pub taken: u64,
+    /// Connections of other workers that could not go on here.
+    pub orphaned: u64,
 }
 
 /// See the crate's description.
@@ -160,6 +170,11 @@ pub struct Worker {
     pub(crate) accepting_paused: bool,
     /// ... and at least until then.
     pub(crate) paused_until_ms: u64,
+    /// A connection was accepted in this turn.
+    pub(crate) accepted_now: bool,
+    pub(crate) balance: Balance,
+    pub(crate) handover: Option<Handover>,
+    pub(crate) orphan_logged_ms: Option<u64>,
     /// An action was handed out and its performance may have taken long.
     acted: bool,
     left: bool,
@@ -221,6 +236,10 @@ impl Worker {
             draining: false,
             accepting_paused: false,
             paused_until_ms: 0,
+            accepted_now: false,
+            balance: Balance::default(),
+            handover: None,
+            orphan_logged_ms: None,
             acted: false,
             left: false,
             counters: Counters::default(),
@@ -404,9 +423,12 @@ impl Worker {
     }
 
     fn end_turn(&mut self) {
+        self.give_away();
         self.flush_log();
         self.leave_accepting_to_others();
-        if self.draining && !self.left && self.connections.len() == 0 && self.is_idle() {
+        self.let_others_come();
+        let leaves = self.draining || self.makes_room();
+        if leaves && !self.left && self.connections.len() == 0 && self.is_idle() {
             self.leave(Leave::Drained);
         }
         self.turn_ends();
@@ -428,6 +450,7 @@ impl Worker {
             || !self.pending.is_empty()
             || (!self.parked.is_empty() && self.cores.has_free())
             || self.has_handler_to_start()
+            || self.has_offers()
     }
 
     /// Milliseconds a wait may take at most; `None`: for ever.
@@ -456,6 +479,8 @@ impl Worker {
                 self.on_control();
             }
             kind::WAKEUP => self.on_wakeup(token),
+            kind::TAKE => self.on_take(),
+            kind::GIVE => self.on_give(),
             _ => {}
         }
     }
@@ -469,6 +494,7 @@ impl Worker {
             kind::BODY => self.on_body_timer(Key::from_token(key)),
             kind::STANDING => self.standing_is_due(),
             kind::LOCKS => self.on_lock_timer(),
+            kind::GIVE => self.on_give(),
             _ => {}
         }
     }
@@ -509,7 +535,8 @@ impl Worker {
                 while let Some(order) = self.orders.next_to_worker() {
                     match order {
                         ToWorker::Quit => self.leave(Leave::Ordered),
-                        ToWorker::Drain | ToWorker::HandOver => self.drain(),
+                        ToWorker::Drain => self.drain(),
+                        ToWorker::HandOver => self.make_room(),
                         ToWorker::Signal(number) => self.signal_came(number),
                         ToWorker::ReopenLog => {}
                     }
@@ -529,6 +556,7 @@ impl Worker {
         }
         self.draining = true;
         self.close_listeners();
+        self.take_all();
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             match connection.state {

@@ -9,7 +9,7 @@ mod tests {
     use std::cell::Cell;
     use std::io::Write as _;
     use std::net::TcpListener;
-    use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+    use std::os::fd::{AsRawFd as _, OwnedFd};
     use std::os::unix::net::UnixStream;
     use std::time::{Duration, Instant};
 
@@ -40,43 +40,6 @@ mod tests {
         });
         assert_eq!((count(&got, b"HTTP/1.1 200 OK\r\n"), worker.busy_cores()), (3, 0));
         assert_eq!(worker.connection_count(), 1);
-    }
-
-    #[test]
-    fn an_exported_connection_goes_on_elsewhere_with_its_unread_bytes() {
-        let (mut first, address) = worker(|_| ());
-        let (mut second, _) = worker(|_| ());
-        let mut client = connect(address);
-        client.write_all(b"GET /moved HTTP/1.1\r\nHo").unwrap();
-        drive(&mut first, hello, &mut |worker| worker.connection_count() == 1);
-        // One more turn, so that the half head has been read.
-        first.turn().unwrap();
-        assert_eq!(first.next_action(), None);
-        let mut exported = first.export_idle();
-        assert_eq!((exported.len(), first.connection_count()), (1, 0));
-        let exported = exported.remove(0);
-        assert_eq!(exported.unread, b"GET /moved HTTP/1.1\r\nHo");
-        assert_eq!(exported.protocol, Protocol::Http);
-        // Through a real hand-over: descriptor and bytes over a UNIX socket.
-        let (here, there) = UnixStream::pair().unwrap();
-        let fds = [exported.fd.as_fd()];
-        greenloom_sys::fdpass::send(here.as_fd(), &exported.unread, &fds).unwrap();
-        let mut bytes = [0; 1024];
-        let (n, mut fds) = greenloom_sys::fdpass::recv(there.as_fd(), &mut bytes).unwrap();
-        let arrived = greenloom_worker::Exported {
-            fd: fds.remove(0),
-            unread: bytes[..n].to_vec(),
-            protocol: exported.protocol,
-            peer: exported.peer,
-        };
-        drop(exported.fd);
-        second.import(arrived).unwrap();
-        client.write_all(b"st: h\r\n\r\n").unwrap();
-        let mut got = Vec::new();
-        drive(&mut second, hello, &mut |_| {
-            received(&mut client, &mut got);
-            count(&got, b"hello /moved") == 1
-        });
     }
 
     #[test]

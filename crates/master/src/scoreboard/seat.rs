@@ -12,6 +12,7 @@ use super::{PAGE_WORDS, add, load, store};
 pub const APPS: usize = 16;
 
 /// Words of a page, by what begins there. Identity and state have a cache line pair each.
+const LOAD: usize = 10;
 const REACH: usize = 15;
 const STATE: usize = 16;
 const SUMS: usize = 48;
@@ -179,6 +180,18 @@ impl<'a> Seat<'a> {
                 LoopState::Running(core) => u64::from(core) + 2,
             },
         );
+    }
+
+    /// Whether the process would take another connection, and how many it has: for those who share listeners with it,
+    /// so it is said at once, unlike [`Self::set_state`].
+    pub fn set_load(self, accepts: bool, connections: u64) {
+        store(&self.words[LOAD], connections << 1 | u64::from(accepts));
+    }
+
+    /// What [`Self::set_load`] has said.
+    pub fn load(self) -> (bool, u64) {
+        let word = load(&self.words[LOAD]);
+        (word & 1 != 0, word >> 1)
     }
 
     /// How many cores run a request: written whenever that changes.

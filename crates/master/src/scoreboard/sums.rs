@@ -56,10 +56,16 @@ pub enum Sum {
     SignalsFailed,
     /// uwsgi signals that found too many waiting and were dropped.
     SignalsDropped,
+    /// Connections given to other workers.
+    Given,
+    /// Connections taken over from other workers.
+    Taken,
+    /// Connections of other workers that could not go on here.
+    Orphaned,
 }
 
 /// Kinds of [`Sum`].
-const KINDS: usize = Sum::SignalsDropped as usize + 1;
+const KINDS: usize = Sum::Orphaned as usize + 1;
 /// Words of all sums: the counters, the buckets and their sum. Room is left in [`super::seat`] for more.
 pub(super) const WORDS: usize = KINDS + BUCKETS + 1;
 

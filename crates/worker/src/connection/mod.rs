@@ -105,6 +105,8 @@ pub(crate) struct Flags {
     pub(crate) queued: bool,
     /// It has had a response: its idle time is keep-alive.
     pub(crate) served: bool,
+    /// In the queue of connections to be given to another worker.
+    pub(crate) offered: bool,
 }
 
 impl Connection {
