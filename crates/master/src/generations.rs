@@ -349,13 +349,16 @@ impl Worker {
 
     /// What the worker has said since the last call.
     pub(crate) fn read_control(&mut self) -> Vec<FromWorker> {
-        let Some(control) = &self.control else { return Vec::new() };
         let mut bytes = [0; 4096];
-        match process::read(control.as_fd(), &mut bytes) {
-            Ok(n @ 1..) => self.frames.push(&bytes[..n]),
-            Err(error) if retry(&error) => {}
-            // Its death is reported by its parent.
-            Ok(_) | Err(_) => self.control = None,
+        // All that a socket holds, and no more: one that never stops talking does not keep the master.
+        for _ in 0..64 {
+            let Some(control) = &self.control else { break };
+            match process::read(control.as_fd(), &mut bytes) {
+                Ok(n @ 1..) => self.frames.push(&bytes[..n]),
+                Err(error) if retry(&error) => break,
+                // Its death is reported by its parent.
+                Ok(_) | Err(_) => self.control = None,
+            }
         }
         std::iter::from_fn(|| self.frames.next_from_worker()).collect()
     }

@@ -338,7 +338,7 @@ impl Master<'_> {
         generation.feed(index, Event::Forked(pid), now_ms);
     }
 
-    fn read_control(&mut self, g: usize, w: usize, now_ms: u64) {
+    pub(crate) fn read_control(&mut self, g: usize, w: usize, now_ms: u64) {
         let messages = self.generations[g].workers.get_mut(w).map(Worker::read_control).unwrap_or_default();
         for message in messages {
             match message {

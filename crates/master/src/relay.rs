@@ -10,6 +10,8 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use greenloom_proto::control::{Frames, FromWorker, ToWorker};
 use greenloom_sys::clock::monotonic_ms;
@@ -23,6 +25,8 @@ use crate::notifier::Notifier;
 const ORPHAN_GRACE_MS: u64 = 300;
 /// How long the loop may take to leave at once.
 const QUIT_GRACE_MS: u64 = 1000;
+/// How long the end of a process waits for a master that does not read.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// Who tells the process to leave.
 #[derive(Debug)]
@@ -33,11 +37,34 @@ pub(crate) enum Upstream {
     Nobody(Notifier),
 }
 
-/// Starts the thread; the control descriptor for the worker's loop.
+/// The loop's side of a relay.
+#[derive(Debug)]
+pub(crate) struct Relayed {
+    /// The loop's end, once more.
+    control: UnixStream,
+    /// Ends when everything that the loop has said is on its way to the master.
+    passed_on: mpsc::Receiver<()>,
+}
+
+impl Relayed {
+    /// The loop has left: waits until its last words are on their way, for the process is about to end.
+    pub(crate) fn finish(self) {
+        let _ = self.control.shutdown(std::net::Shutdown::Write);
+        let _ = self.passed_on.recv_timeout(LAST_WORDS);
+    }
+}
+
+/// Starts the thread; the control descriptor for the worker's loop, and what is left to do when it has left.
 ///
 /// `signals` catches at least `SIGTERM`. `mercy_ms` bounds the draining that a posix signal asked for.
-pub(crate) fn start(upstream: Upstream, signals: SignalPipe, mercy_ms: u64) -> io::Result<OwnedFd> {
+pub(crate) fn start(
+    upstream: Upstream,
+    signals: SignalPipe,
+    mercy_ms: u64,
+) -> io::Result<(OwnedFd, Relayed)> {
     let (control, inner) = UnixStream::pair()?;
+    let (passing_on, passed_on) = mpsc::channel();
+    let relayed = Relayed { control: control.try_clone()?, passed_on };
     control.set_nonblocking(true)?;
     inner.set_nonblocking(true)?;
     let (master, notifier) = match upstream {
@@ -48,6 +75,7 @@ pub(crate) fn start(upstream: Upstream, signals: SignalPipe, mercy_ms: u64) -> i
         notifier,
         master,
         inner: Some(inner.into()),
+        passing_on: Some(passing_on),
         signals,
         orders: Frames::default(),
         reports: Frames::default(),
@@ -57,7 +85,7 @@ pub(crate) fn start(upstream: Upstream, signals: SignalPipe, mercy_ms: u64) -> i
     };
     // The thread lives as long as the process: nobody joins it.
     process::spawn_thread("greenloom-relay", move || relay.run())?;
-    Ok(control.into())
+    Ok((control.into(), relayed))
 }
 
 struct Relay {
@@ -66,6 +94,8 @@ struct Relay {
     master: Option<OwnedFd>,
     /// `None` when the loop has left.
     inner: Option<OwnedFd>,
+    /// Dropped with `inner`: see [`Relayed`].
+    passing_on: Option<mpsc::Sender<()>>,
     signals: SignalPipe,
     /// Orders that came in part.
     orders: Frames,
@@ -187,7 +217,10 @@ impl Relay {
                 }
             }
             Err(error) if retry(&error) => {}
-            Ok(_) | Err(_) => self.inner = None,
+            Ok(_) | Err(_) => {
+                self.inner = None;
+                self.passing_on = None;
+            }
         }
     }
 

@@ -43,7 +43,11 @@ pub(crate) fn run(part: Part, master: OwnedFd, settings: &Settings, app: &mut dy
                 relay::start(Upstream::Master(master), signals, settings.limits.worker_reload_mercy_ms)
             });
     match prepared {
-        Ok(control) => serve(part, control, settings, app),
+        Ok((control, relayed)) => {
+            let code = serve(part, control, settings, app);
+            relayed.finish();
+            code
+        }
         Err(error) => {
             say!("worker {id} cannot start: {error}");
             1
@@ -97,8 +101,9 @@ fn run_on(
     let scoreboard =
         Scoreboard::create(1, settings.cores).map_err(MasterError::system("create the scoreboard"))?;
     let totals = Totals::create().map_err(MasterError::system("create the totals"))?;
-    let control = relay::start(Upstream::Nobody(notifier), signals, settings.limits.worker_reload_mercy_ms)
-        .map_err(MasterError::system("start a thread"))?;
+    let (control, _) =
+        relay::start(Upstream::Nobody(notifier), signals, settings.limits.worker_reload_mercy_ms)
+            .map_err(MasterError::system("start a thread"))?;
     let listeners = premises.listeners.take_bound();
     let part = Part { id: 1, seat: 0, generation: 1, listeners, scoreboard, totals, handover: None };
     Ok(match load(settings, app) {
