@@ -3,7 +3,8 @@
 //! Owns what the tests of the process tree need to see and to provoke; it is driven by `tests/process_tree.rs`. Each
 //! argument is `key=value`, see `Toy::configure`. A client sends one line: `who` is answered with the worker's pid, id and the
 //! number of the request; `hold` with `held`, and with `done` after another line; `orphan` with the pid of a process
-//! that outlives its parent.
+//! that outlives its parent; `raise N` with `raised`, once uwsgi signal N is on its way to the master. A worker that gets a
+//! signal says so in the log.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -11,11 +12,11 @@ use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use greenloom_config::{Address, ListenerSpec, Origin, Protocol, Settings};
-use greenloom_master::control::{Frames, FromWorker, ToWorker};
+use greenloom_master::control::{Frames, FromWorker, Registration, ToWorker};
 use greenloom_master::{
     Application, BoundListener, Fork, Inheritance, Launch, LoadError, MasterError, Surroundings,
     WorkerContext, fork_single_threaded, log,
@@ -67,6 +68,11 @@ struct Toy {
     crash: Option<PathBuf>,
     /// Workers sleep in a system call and never look at their control socket.
     block: bool,
+    /// What is registered with the signal framework: while it is loaded, or with `lazy-apps` by each worker.
+    registrations: Vec<Registration>,
+    /// Workers take no signals while this file exists.
+    deaf: Option<PathBuf>,
+    lazy: bool,
 }
 
 impl Toy {
@@ -93,13 +99,30 @@ impl Toy {
             "vacuum" => settings.vacuum = value == "true",
             "master" => settings.master = value == "true",
             "processes" => settings.processes = value.parse().expect("a number"),
-            "lazy-apps" => settings.lazy_apps = value == "true",
+            "lazy-apps" => {
+                settings.lazy_apps = value == "true";
+                self.lazy = settings.lazy_apps;
+            }
             "need-app" => settings.need_app = value == "true",
             "mercy-ms" => settings.limits.worker_reload_mercy_ms = value.parse().expect("a number"),
             "fail-load" => self.fail_load = Some(value.into()),
             "slow-load" => self.slow_load = Some(value.into()),
             "crash" => self.crash = Some(value.into()),
             "block" => self.block = value == "true",
+            "touch-reload" => settings.master_process.touch_reload.push(value.into()),
+            "deaf" => self.deaf = Some(value.into()),
+            "handler" | "timer" | "monitor" => {
+                let (number, what) = value.split_once(':').expect("number:what");
+                let number = number.parse().expect("a number");
+                self.registrations.push(match key {
+                    "handler" => Registration::Handler { number, target: what.to_owned() },
+                    "timer" => {
+                        let interval_ms = what.parse().expect("milliseconds");
+                        Registration::Timer { number, interval_ms, iterations: 0 }
+                    }
+                    _ => Registration::FileMonitor { number, path: what.as_bytes().to_vec() },
+                });
+            }
             _ => panic!("unknown argument {key}"),
         }
     }
@@ -118,6 +141,10 @@ impl Application for Toy {
         }
     }
 
+    fn registrations(&mut self) -> Vec<Registration> {
+        if self.lazy { Vec::new() } else { self.registrations.clone() }
+    }
+
     fn fork(&mut self) -> io::Result<Fork> {
         fork_single_threaded()
     }
@@ -127,18 +154,22 @@ impl Application for Toy {
             return 3;
         }
         let mut control = UnixStream::from(context.control.try_clone().expect("a descriptor"));
+        for registration in self.registrations.iter().filter(|_| self.lazy) {
+            let frame = FromWorker::Register(registration.clone()).encode();
+            control.write_all(&frame).expect("a live socket");
+        }
         control.write_all(&FromWorker::Ready.encode()).expect("a live socket");
         if self.block {
             loop {
                 std::thread::park();
             }
         }
-        serve(&context, &mut control).expect("a working kernel")
+        serve(&context, &mut control, self.deaf.as_deref()).expect("a working kernel")
     }
 }
 
 /// Accepts until told to drain, then until the last connection is answered.
-fn serve(context: &WorkerContext, control: &mut UnixStream) -> io::Result<i32> {
+fn serve(context: &WorkerContext, control: &mut UnixStream, deaf: Option<&Path>) -> io::Result<i32> {
     let listeners: Vec<Listener> = context.listeners.iter().map(Listener::new).collect::<io::Result<_>>()?;
     let (mut finished, finish) = UnixStream::pair()?;
     let mut open = 0;
@@ -161,7 +192,13 @@ fn serve(context: &WorkerContext, control: &mut UnixStream) -> io::Result<i32> {
                 match order {
                     ToWorker::Drain | ToWorker::HandOver => draining = true,
                     ToWorker::Quit => return Ok(0),
-                    ToWorker::Signal(_) | ToWorker::ReopenLog => {}
+                    ToWorker::Signal(_) if deaf.is_some_and(Path::exists) => {}
+                    ToWorker::Signal(number) => {
+                        control.write_all(&FromWorker::SignalTaken(number).encode())?;
+                        let pid = std::process::id();
+                        log::line(format_args!("worker {} runs signal {number} (pid: {pid})", context.id));
+                    }
+                    ToWorker::ReopenLog => {}
                 }
             }
         }
@@ -175,9 +212,10 @@ fn serve(context: &WorkerContext, control: &mut UnixStream) -> io::Result<i32> {
             let greeting =
                 format!("{} {} {}\n", std::process::id(), context.id, context.totals.next_request());
             let mut finish = finish.try_clone()?;
+            let control = control.try_clone()?;
             std::thread::spawn(move || {
                 // A client that went away is no concern of the toy's.
-                let _ = answer(connection, &greeting);
+                let _ = answer(connection, &greeting, control);
                 finish.write_all(&[1])
             });
         }
@@ -205,7 +243,7 @@ impl Listener {
     }
 }
 
-fn answer(connection: std::fs::File, greeting: &str) -> io::Result<()> {
+fn answer(connection: std::fs::File, greeting: &str, mut control: UnixStream) -> io::Result<()> {
     let mut writer = connection.try_clone()?;
     let mut lines = BufReader::new(connection).lines();
     match lines.next().transpose()?.as_deref() {
@@ -218,6 +256,11 @@ fn answer(connection: std::fs::File, greeting: &str) -> io::Result<()> {
         Some("orphan") => {
             let output = Command::new("sh").args(["-c", "sleep 0.05 >/dev/null & echo $!"]).output()?;
             writer.write_all(&output.stdout)
+        }
+        Some(line) if line.starts_with("raise ") => {
+            let number = line["raise ".len()..].parse().map_err(io::Error::other)?;
+            control.write_all(&FromWorker::Signal(number).encode())?;
+            writer.write_all(b"raised\n")
         }
         _ => Ok(()),
     }

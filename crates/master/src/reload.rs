@@ -16,8 +16,6 @@ use crate::lifecycle::{Event, Farewell, Process};
 use crate::log::say;
 use crate::master::{Coming, Master, Phase};
 use crate::scoreboard::Scoreboard;
-use crate::touch::TouchWatch;
-use crate::uwsgi_signals::Now;
 
 /// Generations that may drain at the same time: the requests of the oldest are cancelled when there are more.
 const DRAINING_GENERATIONS: usize = 2;
@@ -96,11 +94,6 @@ impl Master<'_> {
         let count = generation.workers.len();
         self.serving = Some(number);
         self.coming = None;
-        self.uwsgi_signals.set_workers(self.settings.processes, Now::read());
-        self.uwsgi_signals.generation_serves(number);
-        let watched = &self.settings.master_process;
-        self.touch_reload = TouchWatch::new(&watched.touch_reload, now_ms);
-        self.touch_logreopen = TouchWatch::new(&watched.touch_logreopen, now_ms);
         self.listeners.take_over();
         if self.phase == Phase::Starting {
             self.phase = Phase::Serving;
@@ -338,7 +331,6 @@ impl Master<'_> {
         }
         Rc::make_mut(&mut generation.settings).processes = wanted;
         self.settings = Rc::clone(&generation.settings);
-        self.uwsgi_signals.set_workers(wanted, Now::read());
         say!("{wanted} workers instead of {before}");
         Ok(format!("{wanted} workers instead of {before}"))
     }

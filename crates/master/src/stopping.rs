@@ -92,16 +92,12 @@ impl Master<'_> {
                 generation.kill_at_ms = Some(u64::MAX);
             }
         }
-        let (serving, signals) = (self.serving, &mut self.uwsgi_signals);
+        let serving = self.serving;
         self.generations.retain(|generation| {
-            let stays = generation.process.is_some()
+            generation.process.is_some()
                 || !generation.is_deserted()
                 // Its configuration is what its successor starts with.
-                || (Some(generation.number) == serving && !stopping);
-            if !stays {
-                signals.generation_gone(generation.number);
-            }
-            stays
+                || (Some(generation.number) == serving && !stopping)
         });
     }
 }

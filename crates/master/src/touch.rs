@@ -45,6 +45,18 @@ impl TouchWatch {
         Self { files, look_at_ms: now_ms.saturating_add(LOOK_INTERVAL_MS) }
     }
 
+    /// Watches `paths` from now on; those that it watched before go on as they were.
+    pub(crate) fn watch(&mut self, paths: &[PathBuf]) {
+        if self.files.iter().map(|(path, _)| path).eq(paths) {
+            return;
+        }
+        let known = |path: &PathBuf| self.files.iter().find(|(known, _)| known == path).cloned();
+        self.files = paths
+            .iter()
+            .map(|path| known(path).unwrap_or_else(|| (path.clone(), Fingerprint::of(path))))
+            .collect();
+    }
+
     /// Which files were touched since the last look: written, replaced or created. One that has gone away counts
     /// when it is back. Looks only when it is time to.
     pub(crate) fn touched(&mut self, now_ms: u64) -> Vec<PathBuf> {
@@ -106,8 +118,16 @@ mod tests {
         std::fs::remove_file(&here).unwrap();
         assert_eq!(watch.touched(6000), Vec::<PathBuf>::new());
         std::fs::write(&here, "3").unwrap();
-        assert_eq!(watch.touched(7000), [here]);
+        assert_eq!(watch.touched(7000), vec![here.clone()]);
         assert_eq!(watch.deadline_ms(), Some(8000));
+
+        // Another list keeps what it knows: this touch is not lost.
+        touch(&here, 50);
+        watch.watch(&[later.clone(), here.clone()]);
+        assert_eq!(watch.touched(9000), vec![here.clone()]);
+        watch.watch(&[later]);
+        touch(&here, 60);
+        assert_eq!(watch.touched(10_000), Vec::<PathBuf>::new());
         std::fs::remove_dir_all(&directory).unwrap();
         assert_eq!(TouchWatch::new(&[], 0).deadline_ms(), None);
     }

@@ -117,7 +117,7 @@ fn run_on(
         askers_again: Vec::new(),
         drained: false,
         upgrade: None,
-        uwsgi_signals: UwsgiSignals::new(&settings.signals, settings.processes, Now::read()),
+        uwsgi_signals: UwsgiSignals::new(&settings.signals, Now::read()),
         touch_reload: TouchWatch::new(&settings.master_process.touch_reload, now_ms),
         touch_logreopen: TouchWatch::new(&settings.master_process.touch_logreopen, now_ms),
         rotation: Rotation::default(),

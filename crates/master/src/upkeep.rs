@@ -6,7 +6,7 @@ use greenloom_config::Recycling;
 use greenloom_proto::control::ToWorker;
 use greenloom_sys::process;
 
-use crate::commands::{Answer, Asker, Command};
+use crate::commands::Answer;
 use crate::generations::Worker;
 use crate::log::{Begin, LogFile, say};
 use crate::master::Master;
@@ -77,18 +77,6 @@ impl Master<'_> {
                     break;
                 }
             }
-        }
-    }
-
-    /// Files whose change asks for something (`--touch-reload`, `--touch-logreopen`).
-    pub(crate) fn look_at_touched_files(&mut self, now_ms: u64) {
-        let touched = self.touch_reload.touched(now_ms);
-        if let Some(path) = touched.first() {
-            say!("*** {} has been touched... grace them all !!! ***", path.display());
-            self.command(Command::Reload, Asker::nobody(), now_ms);
-        }
-        if !self.touch_logreopen.touched(now_ms).is_empty() {
-            self.command(Command::ReopenLog, Asker::nobody(), now_ms);
         }
     }
 

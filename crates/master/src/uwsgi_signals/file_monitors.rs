@@ -73,9 +73,12 @@ impl FileMonitors {
         Ok(())
     }
 
-    /// Removes the monitors of `owner`.
-    pub(crate) fn remove(&mut self, owner: Owner) {
-        let removed: Vec<Monitor> = self.monitors.extract_if(.., |monitor| monitor.owner == owner).collect();
+    /// Removes those monitors of `owner` for whose signal and path `which` says so.
+    pub(crate) fn remove(&mut self, owner: Owner, which: impl Fn(u8, &Path) -> bool) {
+        let removed: Vec<Monitor> = self
+            .monitors
+            .extract_if(.., |monitor| monitor.owner == owner && which(monitor.number, &monitor.path))
+            .collect();
         for watch in removed.into_iter().filter_map(|monitor| monitor.watch) {
             self.unwatch_if_unused(watch);
         }
@@ -317,10 +320,10 @@ mod tests {
         monitors.add(OWNER, 3, &directory.0.join("entry"), 0).unwrap();
         fs::write(directory.0.join("entry"), "1").unwrap();
         assert_eq!(signals(&mut monitors, 10), [1, 2]);
-        monitors.remove(OWNER);
+        monitors.remove(OWNER, |_, _| true);
         fs::remove_file(directory.0.join("entry")).unwrap();
         assert_eq!(signals(&mut monitors, 2000), [2]);
-        monitors.remove(Owner::Options);
+        monitors.remove(Owner::Options, |_, _| true);
         assert!(monitors.fd().is_none());
         assert_eq!(monitors.deadline_ms(Some(1)), None);
     }

@@ -14,25 +14,8 @@
 //! the generation before stop at the same moment, and a timer that both have keeps its pace. Signals that a generation
 //! raises before it serves wait until it does; those of one on its way out go to the one that serves.
 //!
-//! # Where the master's loop calls
-//!
-//! ```text
-//! wait        fds: fd(); timeout: deadline_ms(now)
-//! fd readable on_readable(now)
-//! each round  tick(now); for (view, number) in deliver(now, &views) { tell that process ToWorker::Signal(number) }
-//!             views: every worker process of every generation, of two of the same worker the younger one last
-//! a frame of a worker
-//!     FromWorker::Register(what)     register(generation, Registrant::Worker { id, loading }, what, now)
-//!     FromWorker::Signal(number)     raise(generation, number)
-//!     FromWorker::SignalTaken(n)     taken(pid, n)
-//! what the generation has registered while it loaded: register(generation, Registrant::Generation, what, now)
-//! all workers of a generation accept, those before it are told to hand over: generation_serves(number)
-//! a generation is forgotten, with the last of its workers: generation_gone(number)
-//! the number of workers changes: set_workers(count)
-//! ```
-//!
-//! `deliver` knows that a process has died by its missing from the list, so it needs no call of its own. A failed
-//! `register` is for the log, and says whom it concerns.
+//! Where the master's loop calls is in `signalling.rs`. It gives the list of worker processes with each
+//! [`UwsgiSignals::deliver`]: that one has died shows in its missing there, and needs no call of its own.
 
 mod cron;
 mod file_monitors;
@@ -97,12 +80,14 @@ impl Now {
 pub(crate) struct UwsgiSignals {
     tables: BTreeMap<u32, SignalTable>,
     active: Option<u32>,
+    serving: Option<u32>,
     /// Whose timers ran before those of the active generation.
     previous: Option<u32>,
     /// Those of the configuration.
     timers: Timers,
     monitors: FileMonitors,
     router: Router,
+    /// How many the generation that serves has; before that, of the active one.
     workers: u32,
     /// Raised and not routed yet, with the generation that did; `None`: nobody of a generation.
     raised: VecDeque<(Option<u32>, u8)>,
@@ -110,55 +95,71 @@ pub(crate) struct UwsgiSignals {
 }
 
 impl UwsgiSignals {
-    /// Nothing but what the configuration asks for; there are `workers` workers.
-    pub(crate) fn new(settings: &SignalSettings, workers: u32, now: Now) -> Self {
+    /// Nothing but what the configuration asks for.
+    pub(crate) fn new(settings: &SignalSettings, now: Now) -> Self {
         let mut signals = Self {
             tables: BTreeMap::new(),
             active: None,
+            serving: None,
             previous: None,
             timers: Timers::default(),
             monitors: FileMonitors::default(),
             router: Router::default(),
-            workers,
+            workers: 0,
             raised: VecDeque::new(),
             complained_at_ms: None,
         };
-        for &(number, interval_ms) in &settings.timers {
-            let spec = TimerSpec { number, interval_ms, iterations: None };
-            if let Err(reason) = signals.timers.add(spec, true, now.monotonic_ms) {
-                say!("[uwsgi-signal] --timer {number}: {reason}");
-            }
-        }
-        for (number, path) in &settings.file_monitors {
-            if let Err(reason) = signals.monitors.add(Owner::Options, *number, path, now.monotonic_ms) {
-                say!("[uwsgi-signal] --fs-signal {}: {reason}", path.display());
-            }
-        }
+        signals.configure(settings, now);
         signals
     }
 
-    /// A process of a generation registers something.
+    /// Raises signals as the configuration asks for from now on. What it asked for before, too, goes on as it was.
+    fn configure(&mut self, settings: &SignalSettings, now: Now) {
+        let before = std::mem::take(&mut self.timers);
+        for &(number, interval_ms) in &settings.timers {
+            let spec = TimerSpec { number, interval_ms, iterations: None };
+            if let Err(reason) = self.timers.add(spec, true, now.monotonic_ms) {
+                say!("[uwsgi-signal] --timer {number}: {reason}");
+            }
+        }
+        if before.is_running() {
+            self.timers.start(Some(&before), now.monotonic_ms);
+        }
+        let asked_for =
+            |number, path: &Path| settings.file_monitors.iter().any(|(n, p)| *n == number && p == path);
+        self.monitors.remove(Owner::Options, |number, path| !asked_for(number, path));
+        for (number, path) in &settings.file_monitors {
+            if let Err(reason) = self.monitors.add(Owner::Options, *number, path, now.monotonic_ms) {
+                say!("[uwsgi-signal] --fs-signal {}: {reason}", path.display());
+            }
+        }
+    }
+
+    /// A process of a generation, which has `workers` workers, registers something.
     ///
     /// # Errors
     /// Why it is refused.
     pub(crate) fn register(
         &mut self,
         generation: u32,
+        workers: u32,
         by: Registrant,
         registration: Registration,
         now: Now,
     ) -> Result<(), String> {
         self.active.get_or_insert(generation);
+        if self.serving.is_none() {
+            self.workers = workers;
+        }
         let table = self.tables.entry(generation).or_default();
         match registration {
             Registration::Handler { number, target } => {
                 let parsed = Target::parse(&target)?;
                 if let Target::Worker(id) = parsed
-                    && id > self.workers
+                    && id > workers
                 {
                     return Err(format!(
-                        "invalid signal target: {target} (signal {number}, {} workers)",
-                        self.workers
+                        "invalid signal target: {target} (signal {number}, {workers} workers)"
                     ));
                 }
                 if table.add_handler(number, parsed, by)? {
@@ -191,26 +192,38 @@ impl UwsgiSignals {
         self.router.taken(pid, number);
     }
 
-    /// The workers of this generation get the signals from now on.
-    pub(crate) fn generation_serves(&mut self, number: u32) {
-        if self.active != Some(number) {
-            self.previous = self.active.replace(number);
+    /// This generation serves: its `workers` workers get the signals from now on, and its configuration counts. To be
+    /// called again and again: what is not news changes nothing.
+    pub(crate) fn generation_serves(
+        &mut self,
+        number: u32,
+        settings: &SignalSettings,
+        workers: u32,
+        now: Now,
+    ) {
+        if self.serving != Some(number) {
+            self.serving = Some(number);
+            if self.active != Some(number) {
+                self.previous = self.active.replace(number);
+            }
+            self.tables.entry(number).or_default();
+            self.configure(settings, now);
         }
-        self.tables.entry(number).or_default();
+        if self.workers != workers {
+            self.workers = workers;
+            for sentence in self.router.worker_count(workers) {
+                self.complain(&sentence, now);
+            }
+        }
     }
 
-    /// This generation and its workers are no more.
-    pub(crate) fn generation_gone(&mut self, number: u32) {
-        self.tables.remove(&number);
-        self.monitors.remove(Owner::Generation(number));
-        self.active = self.active.filter(|&active| active != number);
-    }
-
-    /// There are `count` workers from now on.
-    pub(crate) fn set_workers(&mut self, count: u32, now: Now) {
-        self.workers = count;
-        for sentence in self.router.worker_count(count) {
-            self.complain(&sentence, now);
+    /// Forgets the generations that are not among `numbers`.
+    pub(crate) fn keep_generations(&mut self, numbers: &[u32]) {
+        let gone: Vec<u32> = self.tables.keys().copied().filter(|number| !numbers.contains(number)).collect();
+        for number in gone {
+            self.tables.remove(&number);
+            self.monitors.remove(Owner::Generation(number), |_, _| true);
+            self.active = self.active.filter(|&active| active != number);
         }
     }
 
@@ -306,6 +319,7 @@ impl UwsgiSignals {
     }
 
     /// What has become of the signals, by number.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the statistics do not show it yet"))]
     pub(crate) fn counts(&self) -> impl Iterator<Item = (u8, SignalCounts)> + '_ {
         self.router.counts()
     }

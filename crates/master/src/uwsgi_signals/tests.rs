@@ -8,6 +8,7 @@ const LOADING: Registrant = Registrant::Worker { id: 1, loading: true };
 /// A clock that the test moves, the system under test, and the processes of the tree.
 struct Instance {
     signals: UwsgiSignals,
+    settings: SignalSettings,
     now: Now,
     views: Vec<WorkerView>,
 }
@@ -15,7 +16,7 @@ struct Instance {
 impl Instance {
     fn new(settings: &SignalSettings) -> Self {
         let now = Now { monotonic_ms: 5000, unix_ms: 1_000_000 };
-        Self { signals: UwsgiSignals::new(settings, 2, now), now, views: Vec::new() }
+        Self { signals: UwsgiSignals::new(settings, now), settings: settings.clone(), now, views: Vec::new() }
     }
 
     /// Two workers of generation 1, which serves, and which has a handler for signal 1 on any worker.
@@ -23,12 +24,12 @@ impl Instance {
         let mut instance = Self::new(&SignalSettings::default());
         instance.handler(1, 1, "");
         instance.fork(1, true);
-        instance.signals.generation_serves(1);
+        instance.serves(1);
         instance
     }
 
     fn register(&mut self, generation: u32, registration: Registration) -> Result<(), String> {
-        self.signals.register(generation, LOADING, registration, self.now)
+        self.signals.register(generation, 2, LOADING, registration, self.now)
     }
 
     fn handler(&mut self, generation: u32, number: u8, target: &str) {
@@ -45,6 +46,15 @@ impl Instance {
             let pid = Pid::new(i32::try_from(generation * 100 + id).unwrap()).unwrap();
             self.views.push(WorkerView { generation, id, pid, accepts });
         }
+    }
+
+    fn serves(&mut self, generation: u32) {
+        self.signals.generation_serves(generation, &self.settings, 2, self.now);
+    }
+
+    fn gone(&mut self, generation: u32) {
+        let left: Vec<u32> = (1..10).filter(|&number| number != generation).collect();
+        self.signals.keep_generations(&left);
     }
 
     fn accept(&mut self, generation: u32, accepts: bool) {
@@ -135,12 +145,12 @@ fn a_reload_keeps_timers_single_and_in_their_pace() {
     instance.timer(2, 1, 100);
     instance.fork(2, true);
     assert_eq!(instance.round(40).len(), 1);
-    instance.signals.generation_serves(2);
+    instance.serves(2);
     instance.accept(1, false);
     assert_eq!(instance.round(80), NOTHING);
     assert_eq!(instance.round(10), [(201, 1)]);
     instance.views.retain(|view| view.generation == 2);
-    instance.signals.generation_gone(1);
+    instance.gone(1);
     assert_eq!(instance.round(1000).len(), 10);
 }
 
@@ -158,7 +168,7 @@ fn a_reload_loses_no_signal() {
     instance.signals.raise(Some(1), 1);
     assert_eq!(instance.round(0), NOTHING);
     instance.accept(2, true);
-    instance.signals.generation_serves(2);
+    instance.serves(2);
     instance.signals.raise(Some(1), 1);
     let mut got = instance.round(0);
     got.sort_unstable();
@@ -173,16 +183,16 @@ fn the_workers_of_a_dead_generation_are_served_until_another_serves() {
     instance.handler(2, 1, "");
     assert_eq!(instance.round(100).len(), 1);
     // The second fails to load.
-    instance.signals.generation_gone(2);
+    instance.gone(2);
     assert_eq!(instance.round(100).len(), 1);
     // And the first loses its workers before the third serves: what is raised now waits.
     instance.views.clear();
-    instance.signals.generation_gone(1);
+    instance.gone(1);
     instance.signals.raise(None, 1);
     assert_eq!(instance.round(0), NOTHING);
     instance.handler(3, 1, "");
     instance.fork(3, true);
-    instance.signals.generation_serves(3);
+    instance.serves(3);
     assert_eq!(instance.round(0), [(301, 1)]);
 }
 
@@ -219,7 +229,7 @@ fn files_of_the_configuration_raise_signals_whatever_the_generation() {
     let mut instance = Instance::new(&settings);
     instance.handler(1, 1, "");
     instance.fork(1, true);
-    instance.signals.generation_serves(1);
+    instance.serves(1);
     instance.round(0);
     std::fs::write(&file, "1").unwrap();
     assert_eq!(instance.round(1000), NOTHING);
@@ -233,6 +243,32 @@ fn files_of_the_configuration_raise_signals_whatever_the_generation() {
     got.sort_unstable();
     assert_eq!(got, [(101, 2), (102, 1), (102, 2)]);
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn a_reload_changes_what_the_configuration_raises_and_how_many_workers_there_are() {
+    let mut instance =
+        Instance::new(&SignalSettings { timers: vec![(1, 100), (2, 70)], ..SignalSettings::default() });
+    instance.handler(1, 1, "");
+    instance.handler(1, 2, "");
+    instance.fork(1, true);
+    instance.serves(1);
+    instance.round(0);
+    instance.round(60);
+    instance.settings.timers = vec![(1, 100), (3, 10)];
+    instance.handler(2, 1, "workers");
+    instance.handler(2, 3, "worker2");
+    instance.fork(2, true);
+    instance.serves(2);
+    assert_eq!(instance.round(0), NOTHING);
+    let mut got = instance.round(40);
+    got.sort_unstable();
+    assert_eq!(got, [(201, 1), (202, 1), (202, 3), (202, 3), (202, 3), (202, 3)]);
+    instance.accept(2, false);
+    instance.signals.raise(None, 3);
+    instance.round(0);
+    instance.signals.generation_serves(2, &instance.settings, 1, instance.now);
+    assert_eq!(instance.dropped(3), 1);
 }
 
 /// 60 s of 10 Hz against a master whose rounds are late and workers that take what they get only now and then.

@@ -77,6 +77,11 @@ impl Timers {
         }
     }
 
+    /// Whether time runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running
+    }
+
     /// The numbers of the signals that are due, in the order of their times.
     pub(crate) fn tick(&mut self, now_ms: u64) -> Vec<u8> {
         let mut due = Vec::new();
