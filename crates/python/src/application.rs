@@ -138,6 +138,16 @@ fn forget_own_variable(py: pyo3::Python<'_>) -> PyResult<()> {
     py.import("os")?.getattr("environ")?.call_method1("pop", (INHERITANCE_VARIABLE, py.None())).map(drop)
 }
 
+/// Makes the server's modules importable under the names that uWSGI has for them. Nothing that is installed under one of
+/// these can get in front.
+fn publish_modules(py: pyo3::Python<'_>) -> PyResult<()> {
+    let modules = py.import("sys")?.getattr("modules")?;
+    if let Some(module) = api::module(py) {
+        modules.set_item("uwsgi", module)?;
+    }
+    modules.set_item("uwsgidecorators", py.import("greenloom.uwsgidecorators")?)
+}
+
 /// Threads that an application has started while it was loaded stay behind in the process that loaded it.
 fn tell_of_threads(py: pyo3::Python<'_>) {
     let count = py
@@ -175,10 +185,7 @@ impl Application for Python {
     fn load(&mut self) -> Result<(), LoadError> {
         let py = attached();
         locks::ensure(self.settings.signals.locks);
-        let prepared = set_server_info(py, self.info()).and_then(|()| match api::module(py) {
-            Some(module) => py.import("sys")?.getattr("modules")?.set_item("uwsgi", module),
-            None => Ok(()),
-        });
+        let prepared = set_server_info(py, self.info()).and_then(|()| publish_modules(py));
         let prepared = prepared.and_then(|()| forget_own_variable(py));
         if let Err(error) = prepared {
             log_exception(py, error, "cannot set up the uwsgi module");
