@@ -17,6 +17,7 @@ pub mod listen;
 pub mod made_files;
 pub mod net;
 pub mod process;
+pub mod question;
 pub mod shared_memory;
 pub mod signals;
 pub mod spool;

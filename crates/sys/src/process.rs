@@ -45,7 +45,7 @@ impl Pid {
         self.0.get()
     }
 
-    fn rustix(self) -> Option<rustix::process::Pid> {
+    pub(crate) fn rustix(self) -> Option<rustix::process::Pid> {
         rustix::process::Pid::from_raw(self.get())
     }
 }
