@@ -37,6 +37,8 @@ pub enum FromWorker {
     Reload,
     /// The application asks for a stop of the instance.
     Stop,
+    /// Its requests set deadlines for themselves, here and now for the first time.
+    Deadlines,
     /// The application raises a uwsgi signal.
     Signal(u8),
     /// The loop has taken a [`ToWorker::Signal`] of this number: it is the worker's business from now on. Until it says so, the
@@ -113,6 +115,7 @@ impl FromWorker {
             Self::Recycle(reason) => frame(b'm', reason.as_bytes()),
             Self::Reload => frame(b'R', &[]),
             Self::Stop => frame(b'S', &[]),
+            Self::Deadlines => frame(b'D', &[]),
             Self::Signal(number) => frame(b's', &[*number]),
             Self::SignalTaken(number) => frame(b't', &[*number]),
             Self::Register(registration) => frame(b'g', &registration.encode()),
@@ -125,6 +128,7 @@ impl FromWorker {
             (b'm', reason) => Some(Self::Recycle(String::from_utf8_lossy(reason).into_owned())),
             (b'R', []) => Some(Self::Reload),
             (b'S', []) => Some(Self::Stop),
+            (b'D', []) => Some(Self::Deadlines),
             (b's', [number]) => Some(Self::Signal(*number)),
             (b't', [number]) => Some(Self::SignalTaken(*number)),
             (b'g', registration) => Registration::decode(registration).map(Self::Register),
@@ -261,6 +265,7 @@ mod tests {
             FromWorker::Recycle("10 requests".into()),
             FromWorker::Reload,
             FromWorker::Stop,
+            FromWorker::Deadlines,
             FromWorker::Signal(0),
             FromWorker::SignalTaken(255),
         ]);
