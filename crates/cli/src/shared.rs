@@ -64,6 +64,20 @@ impl Instance for Shared {
         self.with_seat(|seat| seat.stamp(now_ms, state));
     }
 
+    fn deadline(&self, at_ms: u64) {
+        self.with_seat(|seat| {
+            seat.deadline_ms().store(at_ms, Ordering::Relaxed);
+            seat.sets_deadlines().store(1, Ordering::Relaxed);
+        });
+    }
+
+    fn stacks_printed(&self) {
+        // Only this process writes there. What it has printed must have left before.
+        self.with_seat(|seat| {
+            seat.stacks_printed().fetch_add(1, Ordering::Release);
+        });
+    }
+
     fn began(&self, core: CoreId, begun: &Begun<'_>) {
         self.with_seat(|seat| {
             let Some(record) = seat.core(core.0) else { return };

@@ -328,6 +328,7 @@ impl Worker {
             connection.deadline_ms = None;
         }
         self.tell_begun(core);
+        self.keep_beating();
         if !self.options.request_timeouts.is_empty() {
             self.begin_deadline(core);
         }

@@ -17,6 +17,11 @@ pub trait Instance: std::fmt::Debug {
 
     /// The loop has control; what it does now.
     fn stamp(&self, _now_ms: u64, _activity: Activity) {}
+    /// The code that has control, or gets it now, must have given it back by then (milliseconds of the monotonic clock); 0:
+    /// nobody said so.
+    fn deadline(&self, _at_ms: u64) {}
+    /// The stacks of the requests in flight were printed, as somebody had asked.
+    fn stacks_printed(&self) {}
     /// A request has taken a core.
     fn began(&self, _core: CoreId, _begun: &Begun<'_>) {}
     /// The coroutine of a core has given control back and has not ended; so many switches its request has had.

@@ -14,7 +14,7 @@
 //! | 7. log, free the core | `outbound.rs`, `request_lines.rs`, `request_log/` |
 //! | 8. keep the connection alive, or close it | `outbound.rs`, `inbound.rs` |
 //! |    ... or give it to another worker | `handover.rs` |
-//! | what others are told of it meanwhile | `instance.rs`, `standing.rs` |
+//! | what others are told of it meanwhile | `instance.rs`, `standing.rs`, `vitals.rs` |
 //!
 //! # A request that must end before its time
 //!
@@ -72,6 +72,7 @@ mod signals;
 mod slots;
 mod standing;
 mod suspension;
+mod vitals;
 mod worker;
 
 use std::os::fd::OwnedFd;
@@ -130,7 +131,7 @@ pub enum Wakeup {
 pub enum Cancel {
     /// Its client has left, or has not read for too long.
     ClientGone,
-    /// It has had its core for longer than `--request-timeout` lets it.
+    /// It has had its core for longer than `--request-timeout` lets it, or than it has allowed itself.
     Deadline,
     /// The worker leaves.
     Stop,

@@ -36,6 +36,9 @@ pub struct WorkerOptions {
     /// How long a request may have its core, by path prefix (empty: every path; otherwise it ends at a slash or the
     /// path's end). The longest prefix counts; 0 is no deadline.
     pub request_timeouts: Vec<(String, u64)>,
+    /// While a request has a core, the loop looks around at least this often, so that a watchdog outside sees it live; 0: there
+    /// is none.
+    pub heartbeat_ms: u64,
     /// Output held for one connection before its core has to wait; input before it is left in the socket.
     pub high_water: usize,
     /// Whether yields may be sent together (see `flusher.rs`).
@@ -83,6 +86,7 @@ impl WorkerOptions {
             keep_alive_ms: limits.keep_alive_ms,
             write_stall_ms: limits.socket_timeout_ms,
             request_timeouts: limits.request_timeouts.clone(),
+            heartbeat_ms: settings.master_process.harakiri_ms.div_ceil(4),
             high_water: usize::try_from(limits.high_water_bytes).unwrap_or(usize::MAX).max(4096),
             coalesce: limits.coalesce,
             half_close: limits.half_close,

@@ -68,6 +68,7 @@ impl Worker {
         | Action::Abandon(core) = action
         {
             self.watch.running = Some(core);
+            self.tell_deadline(core);
             self.instance.stamp(self.reactor.now_ms(), Activity::Runs(core));
         }
     }

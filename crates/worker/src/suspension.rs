@@ -278,7 +278,7 @@ impl Worker {
         // What became known while it ran.
         let why = if slot.connection.is_none() && !slot.detached && !slot.response.complete {
             Cancel::ClientGone
-        } else if slot.expires_ms <= now_ms {
+        } else if slot.ends_ms() <= now_ms {
             Cancel::Deadline
         } else {
             return true;
@@ -443,11 +443,12 @@ impl Worker {
 
     /// Sees to it that a core is looked at when its request's time is over. Usually an earlier request has left a timer
     /// that comes before that; it will be armed anew then.
-    fn arm_expiry(&mut self, core: CoreId) {
+    pub(crate) fn arm_expiry(&mut self, core: CoreId) {
         let slot = &mut self.cores[core];
-        if slot.expires_ms < slot.expiry_armed_ms.unwrap_or(NEVER_MS) {
-            slot.expiry_armed_ms = Some(slot.expires_ms);
-            self.reactor.arm(slot.expires_ms, timer_key(kind::EXPIRY, core));
+        let ends_ms = slot.ends_ms();
+        if ends_ms < slot.expiry_armed_ms.unwrap_or(NEVER_MS) {
+            slot.expiry_armed_ms = Some(ends_ms);
+            self.reactor.arm(ends_ms, timer_key(kind::EXPIRY, core));
         }
     }
 
@@ -458,7 +459,7 @@ impl Worker {
             return; // An entry that an earlier one has overtaken.
         }
         slot.expiry_armed_ms = None;
-        if slot.expires_ms > now_ms {
+        if slot.ends_ms() > now_ms {
             return self.arm_expiry(core);
         }
         // A core that runs finds out when it suspends.
@@ -504,7 +505,10 @@ impl Worker {
     fn cancel_now(&mut self, core: CoreId, why: Cancel) {
         self.forget_waits(core);
         self.cores[core].cancelled = Some(why);
-        self.counters.deadlines += u64::from(why == Cancel::Deadline);
+        if why == Cancel::Deadline {
+            self.counters.deadlines += 1;
+            self.note_user_deadline(core);
+        }
         self.go_on(core, Wakeup::Cancelled(why));
     }
 

@@ -31,6 +31,7 @@ use crate::schedule::Schedule;
 use crate::signals::Signals;
 use crate::slots::{Key, Slots};
 use crate::standing::Watch;
+use crate::vitals::Vitals;
 use crate::{Action, CoreId, Instance, Leave, Listen, Wakeup};
 
 /// Kinds of epoll tokens and timer keys.
@@ -47,6 +48,7 @@ pub(crate) mod kind {
     pub(crate) const LOCKS: u8 = 10;
     pub(crate) const TAKE: u8 = 11;
     pub(crate) const GIVE: u8 = 12;
+    pub(crate) const HEARTBEAT: u8 = 13;
 }
 
 /// Bytes one receive can bring. One buffer serves all connections.
@@ -180,6 +182,7 @@ pub struct Worker {
     left: bool,
     pub(crate) counters: Counters,
     pub(crate) watch: Watch,
+    pub(crate) vitals: Vitals,
 }
 
 impl Worker {
@@ -244,6 +247,7 @@ impl Worker {
             left: false,
             counters: Counters::default(),
             watch: Watch::default(),
+            vitals: Vitals::default(),
         };
         worker.watch_listeners()?;
         Ok(worker)
@@ -495,6 +499,7 @@ impl Worker {
             kind::STANDING => self.standing_is_due(),
             kind::LOCKS => self.on_lock_timer(),
             kind::GIVE => self.on_give(),
+            kind::HEARTBEAT => self.on_heartbeat(),
             _ => {}
         }
     }

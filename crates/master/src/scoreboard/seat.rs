@@ -12,7 +12,7 @@ use super::{PAGE_WORDS, add, load, store};
 pub const APPS: usize = 16;
 
 /// Words of a page, by what begins there. Identity and state have a cache line pair each.
-const LOAD: usize = 10;
+const LOAD: usize = 13;
 const REACH: usize = 15;
 const STATE: usize = 16;
 const SUMS: usize = 48;
@@ -192,6 +192,22 @@ impl<'a> Seat<'a> {
     pub fn load(self) -> (bool, u64) {
         let word = load(&self.words[LOAD]);
         (word & 1 != 0, word >> 1)
+    }
+
+    /// When the code that has control has to have given it back, milliseconds of the monotonic clock; 0: nobody said so.
+    /// Means nothing in other states of the loop.
+    pub fn deadline_ms(self) -> &'a AtomicU64 {
+        &self.words[10]
+    }
+
+    /// Not 0: a deadline was set, now or earlier.
+    pub fn sets_deadlines(self) -> &'a AtomicU64 {
+        &self.words[12]
+    }
+
+    /// How often the process has printed the stacks of its requests.
+    pub fn stacks_printed(self) -> &'a AtomicU64 {
+        &self.words[11]
     }
 
     /// How many cores run a request: written whenever that changes.

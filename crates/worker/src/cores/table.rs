@@ -84,7 +84,9 @@ pub(crate) struct Core {
     pub(crate) abandoned: bool,
     /// When its request's time is over, or [`NEVER_MS`].
     pub(crate) expires_ms: u64,
-    /// Earliest timer for `expires_ms` in the heap. It outlives requests: on a busy core each one finds that of an
+    /// When the time is over that the request has allowed itself, or [`NEVER_MS`].
+    pub(crate) user_deadline_ms: u64,
+    /// Earliest timer for the earlier of the two in the heap. It outlives requests: on a busy core each one finds that of an
     /// earlier one, which is early enough.
     pub(crate) expiry_armed_ms: Option<u64>,
     /// Counts waits: a wake-up that was meant for an earlier one is recognised by it.
@@ -144,6 +146,7 @@ impl Core {
             told: 0,
             abandoned: false,
             expires_ms: NEVER_MS,
+            user_deadline_ms: NEVER_MS,
             expiry_armed_ms: None,
             sequence: 0,
             watches: Vec::new(),
@@ -273,6 +276,7 @@ impl Table {
         core.connection = None;
         core.epoch = core.epoch.wrapping_add(1);
         core.expires_ms = NEVER_MS;
+        core.user_deadline_ms = NEVER_MS;
         core.sequence = core.sequence.wrapping_add(1);
         core.request.body = crate::Body::Empty;
         core.incoming = None;
