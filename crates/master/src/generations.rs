@@ -8,6 +8,7 @@ use std::rc::Rc;
 use greenloom_config::Settings;
 use greenloom_proto::control::{Frames, FromWorker, ToWorker};
 use greenloom_sys::process::Pid;
+use greenloom_sys::question::{self, Question};
 use greenloom_sys::{fdpass, process};
 
 use serde::{Deserialize, Serialize};
@@ -370,6 +371,17 @@ impl Worker {
             (None, Some(process)) => process::ask(process.pid),
             (None, None) => Ok(()),
         };
+    }
+
+    /// Asks it what it does. `false`: it would not understand, or is dying.
+    pub(crate) fn ask(&self, question: Question) -> bool {
+        let Some(process) = self.lifecycle.process() else { return false };
+        question::is_understood(process.pid, question)
+            && match &self.pidfd {
+                Some(pidfd) => question::ask_by_pidfd(pidfd.as_fd(), question),
+                None => question::ask(process.pid, question),
+            }
+            .is_ok()
     }
 
     /// Errors of the last three mean that the process is dying already; its death is reported by its parent.

@@ -25,6 +25,7 @@ mod error;
 mod fifo;
 mod generation;
 mod generations;
+mod harakiri;
 mod inheritance;
 mod lifecycle;
 mod listeners;
@@ -52,6 +53,7 @@ mod upgrade;
 mod upkeep;
 mod user_locks;
 mod uwsgi_signals;
+mod watchdog;
 mod worker_process;
 
 pub use application::{Application, BoundListener, CANNOT_SERVE, Handover, LoadError, WorkerContext};

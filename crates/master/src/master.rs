@@ -29,6 +29,7 @@ use crate::scoreboard::{Count, Totals};
 use crate::touch::TouchWatch;
 use crate::upgrade::Upgrade;
 use crate::uwsgi_signals::{Now, UwsgiSignals};
+use crate::watchdog::Watchdog;
 
 /// The command that starts a generation.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +102,8 @@ pub(crate) struct Master<'a> {
     pub(crate) rotation: Rotation,
     /// When the memory of workers is looked at next.
     pub(crate) memory_at_ms: u64,
+    /// Sees which workers are blocked.
+    pub(crate) watchdog: Watchdog,
     /// Patience with generations that die.
     pub(crate) backoff: Backoff,
     pub(crate) phase: Phase,
@@ -207,6 +210,7 @@ impl Master<'_> {
         self.kill_the_greedy(now_ms);
         self.rotate_log(now_ms);
         self.look_at_touched_files(now_ms);
+        self.watch_workers(now_ms);
     }
 
     fn timeout_ms(&self, now_ms: u64) -> Option<u64> {
@@ -224,6 +228,7 @@ impl Master<'_> {
             .chain(self.rotation.deadline_ms(&self.settings.log))
             .chain(self.signals_deadline_ms())
             .chain(self.touch_deadline_ms())
+            .chain(self.watch_deadline_ms())
             .chain(leaving)
             .chain(self.notifier.deadline_ms())
             .min()
@@ -355,6 +360,8 @@ impl Master<'_> {
                     say!("the application asks for a stop...");
                     self.command(Command::Stop, Asker::nobody(), now_ms);
                 }
+                // The next round looks at them.
+                FromWorker::Deadlines => {}
                 FromWorker::Signal(number) => {
                     self.uwsgi_signals.raise(Some(self.generations[g].number), number);
                 }

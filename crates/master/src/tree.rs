@@ -25,6 +25,7 @@ use crate::surroundings::Surroundings;
 use crate::touch::TouchWatch;
 use crate::upgrade::Adoption;
 use crate::uwsgi_signals::{Now, UwsgiSignals};
+use crate::watchdog::Watchdog;
 
 /// How the program was started, so that it can be started again as a generation.
 #[derive(Clone, Debug)]
@@ -122,6 +123,7 @@ fn run_on(
         touch_logreopen: TouchWatch::new(&settings.master_process.touch_logreopen, now_ms),
         rotation: Rotation::default(),
         memory_at_ms: 0,
+        watchdog: Watchdog::default(),
         backoff: Backoff::default(),
         phase: Phase::Starting,
         settings: Rc::clone(&settings),
