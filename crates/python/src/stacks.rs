@@ -38,6 +38,7 @@ pub(crate) fn print(py: Python<'_>, running: Option<&Bound<'_, PyAny>>) {
     }
     text.push_str("*** end of stacks ***\n");
     write_log(text.as_bytes());
+    server.worker.borrow().stacks_printed();
 }
 
 fn append(text: &mut String, request: &InFlight) {

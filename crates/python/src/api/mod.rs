@@ -10,6 +10,7 @@
 mod absent;
 pub(crate) mod cancelled;
 mod client;
+mod deadline;
 pub(crate) mod info;
 mod locks;
 mod log;
@@ -71,6 +72,7 @@ fn build(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     info::register(&module)?;
     log::register(&module)?;
     client::register(&module)?;
+    deadline::register(&module)?;
     sockets::register(&module)?;
     waits::register(&module)?;
     cancelled::register(&module)?;

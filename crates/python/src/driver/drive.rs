@@ -28,7 +28,9 @@ pub(crate) fn run(py: Python<'_>, server: &'static Server) -> i32 {
             if leave != Leave::Drained {
                 cancel_all(py, server);
             }
-            server.worker.borrow_mut().flush_log();
+            let mut worker = server.worker.borrow_mut();
+            worker.flush_log();
+            worker.rest();
             0
         }
         Err(error) => {

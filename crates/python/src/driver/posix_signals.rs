@@ -1,13 +1,16 @@
-//! Posix signals that Python code handles: the application's own (its `signal` module), and `SIGUSR2`, at which the
-//! worker prints what its requests do ([`crate::stacks`]).
+//! Posix signals that Python code handles: the application's own (its `signal` module), and those at which the worker
+//! prints what its requests do: `SIGUSR2` for people ([`crate::stacks`]), and the master's two questions before it kills
+//! a worker that is blocked.
 //!
 //! CPython's handler in C only sets a flag; Python's runs when the interpreter looks at it, in a request that computes
 //! or between two turns of the loop. A signal may come just before the loop begins to wait, and on any thread, so
-//! CPython also writes a byte to a socket that the worker waits for.
+//! CPython also writes a byte to a socket that the worker waits for. Code that never comes back from a C call lets no handler
+//! in Python run at all: the master's second question is answered by `faulthandler`, from within the handler in C.
 
 use std::os::fd::{AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use greenloom_worker::Question;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -23,6 +26,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<OwnedFd> {
     } else {
         log_line("the application handles SIGUSR2 itself: it prints no stacks of requests");
     }
+    answer_the_master(py, &signal)?;
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;
@@ -35,7 +39,26 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<OwnedFd> {
     Ok(ours.into())
 }
 
-/// The handler of `SIGUSR2`; `frame`: where the running code stands.
+/// Takes the signals of [`Question`]. One that the application has taken is left to it: the master then learns nothing.
+fn answer_the_master(py: Python<'_>, signal: &Bound<'_, PyModule>) -> PyResult<()> {
+    let is_free = |question: Question| -> PyResult<bool> {
+        signal.call_method1("getsignal", (question.number(),))?.eq(signal.getattr("SIG_DFL")?)
+    };
+    if is_free(Question::Stacks)? {
+        signal.call_method1("signal", (Question::Stacks.number(), wrap_pyfunction!(print_stacks, py)?))?;
+    }
+    if is_free(Question::Dump)? {
+        let options = PyDict::new(py);
+        // Not `sys.stderr`, which an application may have replaced by something without a descriptor.
+        options.set_item("file", 2)?;
+        // Under uGreen those of suspended requests are among them.
+        options.set_item("all_threads", true)?;
+        py.import("faulthandler")?.call_method("register", (Question::Dump.number(),), Some(&options))?;
+    }
+    Ok(())
+}
+
+/// The handler of `SIGUSR2` and of [`Question::Stacks`]; `frame`: where the running code stands.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "a pyfunction's arguments are made for it")]
 fn print_stacks(py: Python<'_>, number: i32, frame: Option<Bound<'_, PyAny>>) {
