@@ -94,7 +94,7 @@ mod tests {
             .spawn()
             .unwrap();
         let mut byte = [0];
-        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut byte).unwrap();
+        io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut byte).unwrap();
         let pid = Pid::new(i32::try_from(child.id()).unwrap()).unwrap();
         (child, pid)
     }
