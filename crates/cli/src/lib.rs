@@ -96,11 +96,14 @@ fn start(
     }
     let directory = std::env::current_dir()
         .map_err(|reason| MasterError::System { what: "find the current directory", reason })?;
-    let has_output = adoption.is_some() || settings.log.logto == settings.master_process.daemonize;
-    if let Some(file) = LogFile::of(settings).filter(|_| !has_output) {
-        // The last words on the terminal: whoever waits there for a start that fails must know where to look. (To
-        // keep the terminal open for the failure itself would hold up whoever waits for its end.)
-        log::line(format_args!("greenloom: all further lines go to {}", file.path().display()));
+    // A program that replaced another one has its output already.
+    if let Some(file) = LogFile::of(settings).filter(|_| adoption.is_none()) {
+        let is_daemons = settings.log.logto == settings.master_process.daemonize;
+        if !is_daemons {
+            // The last words on the terminal: whoever waits there for a start that fails must know where to look. (To
+            // keep the terminal open for the failure itself would hold up whoever waits for its end.)
+            log::line(format_args!("greenloom: all further lines go to {}", file.path().display()));
+        }
         file.take_output(if settings.log.truncate { Begin::Truncate } else { Begin::Append })?;
     }
     open_files::adjust(settings)?;
