@@ -134,7 +134,7 @@ fn apply(world: &mut World, actors: &mut [Actor], op: &Op) {
         Op::Close { client } => actors[client] = Actor::default(),
         Op::Shut { client } => {
             let actor = &mut actors[client];
-            if let (Some(client), true) = (&actor.client, actor.kept.is_empty()) {
+            if let (Some(client), true) = (&actor.client, actor.kept.is_empty() && !actor.shut) {
                 client.stream.shutdown(std::net::Shutdown::Write).unwrap();
                 actor.shut = true;
             }
@@ -150,6 +150,14 @@ fn apply(world: &mut World, actors: &mut [Actor], op: &Op) {
     }
 }
 
+/// Whether everything has come; everybody reads, for one who does not may keep a core from the others.
+fn are_satisfied(actors: &mut [Actor]) -> bool {
+    actors
+        .iter_mut()
+        .filter_map(|actor| actor.client.as_mut())
+        .fold(true, |all, client| client.is_satisfied() & all)
+}
+
 /// Lets everything end and looks at what is left.
 fn settle(mut world: World, mut actors: Vec<Actor>) {
     world.let_go();
@@ -159,14 +167,14 @@ fn settle(mut world: World, mut actors: Vec<Actor>) {
             client.send(&rest);
         }
     }
-    world.run(|_| actors.iter_mut().all(|actor| actor.client.as_mut().is_none_or(Client::is_satisfied)));
+    world.run(|_| are_satisfied(&mut actors));
     for actor in &mut actors {
         if let Some(client) = actor.client.as_mut().filter(|_| !actor.shut) {
             client.check_open();
             client.get("/last");
         }
     }
-    world.run(|_| actors.iter_mut().all(|actor| actor.client.as_mut().is_none_or(Client::is_satisfied)));
+    world.run(|_| are_satisfied(&mut actors));
     let open = actors.iter().filter(|actor| actor.client.is_some() && !actor.shut).count();
     // Those who were told to make room have left, and only they.
     world.run(|world| {
