@@ -21,6 +21,10 @@ use crate::http1::chars;
 pub const HEADER_BYTES: usize = 4;
 /// `modifier1` of the health probe.
 pub const PING: u8 = 100;
+/// `modifier1` of a packet that raises a signal: the one that `modifier2` says. Variables mean nothing there.
+pub const SIGNAL: u8 = 110;
+/// `modifier1` of an answer.
+const ANSWER: u8 = 255;
 
 /// The first four bytes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +111,11 @@ pub fn ping_reply(message: &[u8]) -> Vec<u8> {
     push_header(&mut out, PING, message.len(), 1);
     out.extend_from_slice(message);
     out
+}
+
+/// The answer to a packet that raises a signal: whether it was accepted.
+pub fn signal_reply(accepted: bool) -> [u8; HEADER_BYTES] {
+    [ANSWER, 0, 0, u8::from(accepted)]
 }
 
 /// A packet with these variables, as a client sends it. Strings beyond 65,535 bytes are cut; a variable for
@@ -257,6 +266,13 @@ mod tests {
         assert_eq!(ping_reply(b""), [100, 0, 0, 1]);
         assert_eq!(ping_reply(b"low"), [100, 3, 0, 1, b'l', b'o', b'w']);
         assert_eq!(ping_reply(&alloc::vec![b'x'; 70_000]).len(), 4 + 65_535);
+    }
+
+    /// As uWSGI answers.
+    #[test]
+    fn signal_replies() {
+        assert_eq!(signal_reply(true), [255, 0, 0, 1]);
+        assert_eq!(signal_reply(false), [255, 0, 0, 0]);
     }
 
     #[test]

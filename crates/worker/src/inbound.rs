@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use greenloom_config::Protocol;
+use greenloom_proto::control::FromWorker;
 use greenloom_proto::http1::body::ChunkedDecoder;
 use greenloom_proto::http1::head::{Framing, Head, Limits, Version};
 use greenloom_proto::http1::response::{CONTINUE, error_page};
@@ -221,6 +222,16 @@ impl Worker {
                 self.keep_spare(request);
                 self.log_server("PING");
                 self.answer_and_close(key, &uwsgi::ping_reply(b""));
+                Some(len)
+            }
+            Step::Signal(len, number) => {
+                self.keep_spare(request);
+                // Only the master knows who handles it: without one, nobody does.
+                let accepted = self.options.has_master;
+                if accepted {
+                    self.tell_master(&FromWorker::Signal(number));
+                }
+                self.answer_and_close(key, &uwsgi::signal_reply(accepted));
                 Some(len)
             }
             Step::Refuse(refusal) => {

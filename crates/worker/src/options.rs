@@ -49,6 +49,8 @@ pub struct WorkerOptions {
     pub so_keepalive: bool,
     /// Whether other workers accept from the same listeners.
     pub shares_listeners: bool,
+    /// Whether a master takes signals and gives them out.
+    pub has_master: bool,
     /// Whether every request has a line; without, those have one that `log` or the application names.
     pub log_requests: bool,
     /// What request lines look like.
@@ -92,6 +94,7 @@ impl WorkerOptions {
             half_close: limits.half_close,
             so_keepalive: settings.so_keepalive,
             shares_listeners: settings.processes > 1,
+            has_master: settings.master,
             log_requests: !settings.log.disable_logging,
             log: settings.log.clone(),
             worker_id: 1,

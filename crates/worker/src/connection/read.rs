@@ -22,6 +22,8 @@ pub(crate) enum Step {
     Head(usize, Framing),
     /// A health probe over the uwsgi protocol; took so many bytes.
     Ping(usize),
+    /// A packet that raises a uwsgi signal; took so many bytes.
+    Signal(usize, u8),
     /// The connection must end.
     Refuse(Refusal),
 }
@@ -71,7 +73,8 @@ pub(crate) fn uwsgi_packet(bytes: &[u8], options: &WorkerOptions, request: &mut 
     if header.modifier1 == uwsgi::PING {
         return Step::Ping(uwsgi::HEADER_BYTES);
     }
-    if !PYTHON_MODIFIERS.contains(&header.modifier1) {
+    let raises_signal = header.modifier1 == uwsgi::SIGNAL;
+    if !raises_signal && !PYTHON_MODIFIERS.contains(&header.modifier1) {
         return close(format!("-- unavailable modifier requested: {} --", header.modifier1));
     }
     let size = usize::from(header.size);
@@ -84,6 +87,9 @@ pub(crate) fn uwsgi_packet(bytes: &[u8], options: &WorkerOptions, request: &mut 
     let len = uwsgi::HEADER_BYTES + size;
     if bytes.len() < len {
         return Step::Partial;
+    }
+    if raises_signal {
+        return Step::Signal(len, header.modifier2);
     }
     request.source = Source::Uwsgi;
     request.bytes.clear();
