@@ -130,6 +130,9 @@ fn run_on(
     };
     if let Some(adoption) = adoption {
         adoption.adopt_into(&mut master)?;
+        if let Some(serving) = master.serving {
+            master.uwsgi_signals.adopt(serving);
+        }
         say!("gracefully (RE)spawned greenloom master process (pid: {})", Pid::current());
         master.command(Command::Reload, Asker::nobody(), now_ms);
     } else {

@@ -148,7 +148,7 @@ impl UwsgiSignals {
         now: Now,
     ) -> Result<(), String> {
         self.active.get_or_insert(generation);
-        if self.serving.is_none() {
+        if self.active == Some(generation) && self.serving != Some(generation) {
             self.workers = workers;
         }
         let table = self.tables.entry(generation).or_default();
@@ -190,6 +190,12 @@ impl UwsgiSignals {
     /// A worker process has taken a signal that [`Self::deliver`] gave it.
     pub(crate) fn taken(&mut self, pid: Pid, number: u8) {
         self.router.taken(pid, number);
+    }
+
+    /// This generation serves, and the master that knew what it has registered is no more: what is raised waits until
+    /// another generation has registered who handles it.
+    pub(crate) fn adopt(&mut self, generation: u32) {
+        self.serving = Some(generation);
     }
 
     /// This generation serves: its `workers` workers get the signals from now on, and its configuration counts. To be

@@ -197,6 +197,24 @@ fn the_workers_of_a_dead_generation_are_served_until_another_serves() {
 }
 
 #[test]
+fn what_is_raised_while_the_master_is_replaced_waits_for_the_next_generation() {
+    let mut instance = Instance::new(&SignalSettings::default());
+    instance.signals.adopt(3);
+    instance.fork(3, true);
+    instance.serves(3);
+    instance.signals.raise(Some(3), 1);
+    assert_eq!(instance.round(0), NOTHING);
+    instance.handler(4, 1, "workers");
+    instance.fork(4, false);
+    assert_eq!(instance.round(0), NOTHING);
+    instance.accept(4, true);
+    instance.serves(4);
+    let mut got = instance.round(0);
+    got.sort_unstable();
+    assert_eq!(got, [(401, 1), (402, 1)]);
+}
+
+#[test]
 fn what_waits_for_a_generation_is_bounded() {
     let mut instance = Instance::new(&SignalSettings::default());
     for _ in 0..MOST_EARLY + 5 {
