@@ -277,15 +277,14 @@ impl UwsgiSignals {
     }
 
     fn start_if_somebody_accepts(&mut self, now: Now, views: &[WorkerView]) {
-        let Some(active) = self.active else { return };
-        let before =
-            self.previous.filter(|&previous| previous != active).and_then(|n| self.tables.get(&n)).cloned();
-        if let Some(table) = self.tables.get_mut(&active).filter(|table| !table.is_running())
-            && views.iter().any(|view| view.generation == active && view.accepts)
-        {
-            table.start(before.as_ref(), now);
+        let accepting = |number| views.iter().any(|view| view.generation == number && view.accepts);
+        let Some(active) = self.active.filter(|&active| accepting(active)) else { return };
+        let Some(mut table) = self.tables.remove(&active) else { return };
+        if !table.is_running() {
+            table.start(self.previous.and_then(|previous| self.tables.get(&previous)), now);
             self.timers.start(None, now.monotonic_ms);
         }
+        self.tables.insert(active, table);
     }
 
     fn route(&mut self, number: u8, views: &[WorkerView]) -> Result<(), String> {

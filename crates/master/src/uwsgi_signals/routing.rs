@@ -85,6 +85,9 @@ impl Router {
                 (1..=workers).filter(active).map(Recipient::Worker).collect()
             }
         };
+        if recipients.is_empty() {
+            return Err(self.drop(number, "no worker accepts at the moment"));
+        }
         let mut result = Ok(());
         for recipient in recipients {
             let queue = self.queues.entry(recipient).or_default();
@@ -271,6 +274,9 @@ mod tests {
         router.raise(6, Target::ActiveWorkers, Some(1), 2, &one_starts).unwrap();
         assert_eq!(router.deliver(Some(1), &one_starts), [(1, 5), (1, 6)]);
         assert_eq!(router.deliver(Some(1), &two()), [(0, 5)]);
+        let nobody = [view(1, 1, 101, false)];
+        let reason = router.raise(6, Target::ActiveWorkers, Some(1), 2, &nobody).unwrap_err();
+        assert!(reason.contains("signal 6 dropped (1 so far): no worker accepts"), "{reason}");
     }
 
     #[test]
