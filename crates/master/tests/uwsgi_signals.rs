@@ -13,8 +13,8 @@ use harness::{Folder, Server, eventually, send_signal};
 
 /// How often a worker has run a signal; without an id, any worker.
 fn runs(server: &Server, id: Option<u32>, number: u8) -> usize {
-    let line =
-        id.map_or(format!(" runs signal {number} "), |id| format!("worker {id} runs signal {number} "));
+    let line = id
+        .map_or_else(|| format!(" runs signal {number} "), |id| format!("worker {id} runs signal {number} "));
     server.log().matches(&line).count()
 }
 

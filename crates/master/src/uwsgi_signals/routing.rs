@@ -208,6 +208,7 @@ impl std::fmt::Display for Recipient {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn pid(number: i32) -> Pid {
         Pid::new(number).unwrap()
@@ -341,5 +342,97 @@ mod tests {
         let said = router.worker_count(1);
         assert_eq!(said, ["signal 5 dropped (1 so far): worker 2 was taken away"]);
         assert_eq!(router.deliver(Some(1), &two()), [(0, 4)]);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Raise(u8, Target),
+        /// The process of a worker takes the oldest signal that it was sent.
+        Take(usize),
+        /// The process of a worker dies, and another one comes.
+        Die(usize),
+        /// A worker accepts no more, or again.
+        Turn(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let target =
+            prop_oneof![Just(Target::Any), (1u32..=3).prop_map(Target::Worker), Just(Target::Workers)];
+        let step = prop_oneof![
+            4 => (any::<u8>(), target).prop_map(|(number, target)| Step::Raise(number, target)),
+            4 => (0usize..3).prop_map(Step::Take),
+            1 => (0usize..3).prop_map(Step::Die),
+            1 => (0usize..3).prop_map(Step::Turn),
+        ];
+        proptest::collection::vec(step, 0..400)
+    }
+
+    proptest! {
+        /// Every signal is taken once, by somebody whom it is for, whatever becomes of processes; and no process has more
+        /// than its share at any time.
+        #[test]
+        fn every_signal_is_taken_once(steps in steps()) {
+            let mut router = Router::default();
+            let mut views = [view(1, 1, 1, true), view(1, 2, 2, true), view(1, 3, 3, true)];
+            let mut sent: [VecDeque<u8>; 3] = Default::default();
+            let mut next_pid = 4;
+            let (mut expected, mut got) = (Vec::new(), Vec::new());
+            for step in steps {
+                match step {
+                    Step::Raise(number, target) => {
+                        router.raise(number, target, Some(1), 3, &views).unwrap();
+                        match target {
+                            Target::Worker(id) => expected.push((Some(id), number)),
+                            Target::Workers => expected.extend((1..=3).map(|id| (Some(id), number))),
+                            _ => expected.push((None, number)),
+                        }
+                    }
+                    Step::Take(index) => {
+                        if let Some(number) = sent[index].pop_front() {
+                            router.taken(views[index].pid, number);
+                            got.push((Some(views[index].id), number));
+                        }
+                    }
+                    Step::Die(index) => {
+                        views[index].pid = pid(next_pid);
+                        next_pid += 1;
+                        sent[index].clear();
+                    }
+                    Step::Turn(index) => views[index].accepts = !views[index].accepts,
+                }
+                for (index, number) in router.deliver(Some(1), &views) {
+                    prop_assert!(views[index].accepts);
+                    sent[index].push_back(number);
+                    prop_assert!(sent[index].len() <= MOST_UNTAKEN);
+                }
+            }
+            views = views.map(|view| WorkerView { accepts: true, ..view });
+            loop {
+                for (index, number) in router.deliver(Some(1), &views) {
+                    sent[index].push_back(number);
+                }
+                if sent.iter().all(VecDeque::is_empty) {
+                    break;
+                }
+                for index in 0..3 {
+                    for number in sent[index].drain(..) {
+                        router.taken(views[index].pid, number);
+                        got.push((Some(views[index].id), number));
+                    }
+                }
+            }
+            prop_assert_eq!(got.len(), expected.len());
+            // Those for one worker are found there; what is left are those for any.
+            let (mut any, for_one): (Vec<_>, Vec<_>) = expected.into_iter().partition(|(id, _)| id.is_none());
+            for wanted in for_one {
+                let found = got.iter().position(|&taken| taken == wanted);
+                prop_assert!(found.is_some(), "{wanted:?} was not taken");
+                got.swap_remove(found.unwrap());
+            }
+            let mut rest: Vec<_> = got.into_iter().map(|(_, number)| (None, number)).collect();
+            any.sort_unstable();
+            rest.sort_unstable();
+            prop_assert_eq!(any, rest);
+        }
     }
 }
