@@ -86,8 +86,7 @@ impl Master<'_> {
     }
 
     pub(crate) fn worker_died(&mut self, g: usize, w: usize, ending: Ending, now_ms: u64) {
-        // What it had still to say comes first: signals it has raised, and taken.
-        self.read_control(g, w, now_ms);
+        self.read_last_words(g, w, now_ms);
         let generation = &mut self.generations[g];
         let (number, stage) = (generation.number, generation.stage);
         let worker = &mut generation.workers[w];

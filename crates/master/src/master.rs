@@ -342,36 +342,52 @@ impl Master<'_> {
         generation.feed(index, Event::Forked(pid), now_ms);
     }
 
-    pub(crate) fn read_control(&mut self, g: usize, w: usize, now_ms: u64) {
-        let messages = self.generations[g].workers.get_mut(w).map(Worker::read_control).unwrap_or_default();
-        for message in messages {
-            match message {
-                FromWorker::Ready => {
-                    self.generations[g].feed(w, Event::Ready, now_ms);
-                    self.let_the_predecessor_go(g, w, now_ms);
-                    self.take_over_if_ready(g, now_ms);
-                }
-                FromWorker::Recycle(reason) => self.generations[g].workers[w].recycle = Some(reason),
-                FromWorker::Reload => {
-                    say!("the application asks for a reload...");
-                    self.command(Command::Reload, Asker::nobody(), now_ms);
-                }
-                FromWorker::Stop => {
-                    say!("the application asks for a stop...");
-                    self.command(Command::Stop, Asker::nobody(), now_ms);
-                }
-                // The next round looks at them.
-                FromWorker::Deadlines => {}
-                FromWorker::Signal(number) => {
-                    self.uwsgi_signals.raise(Some(self.generations[g].number), number);
-                }
-                FromWorker::SignalTaken(number) => {
-                    if let Some(process) = self.generations[g].workers[w].lifecycle.process() {
-                        self.uwsgi_signals.taken(process.pid, number);
-                    }
-                }
-                FromWorker::Register(registration) => self.register(g, Some(w), registration),
+    fn read_control(&mut self, g: usize, w: usize, now_ms: u64) {
+        for message in self.messages_of(g, w) {
+            self.heard(g, w, message, now_ms);
+        }
+    }
+
+    /// What a worker that is dead had still to say. That it accepts, and wants to be recycled, are no news any more.
+    pub(crate) fn read_last_words(&mut self, g: usize, w: usize, now_ms: u64) {
+        for message in self.messages_of(g, w) {
+            if !matches!(message, FromWorker::Ready | FromWorker::Recycle(_)) {
+                self.heard(g, w, message, now_ms);
             }
+        }
+    }
+
+    fn messages_of(&mut self, g: usize, w: usize) -> Vec<FromWorker> {
+        self.generations[g].workers.get_mut(w).map(Worker::read_control).unwrap_or_default()
+    }
+
+    fn heard(&mut self, g: usize, w: usize, message: FromWorker, now_ms: u64) {
+        match message {
+            FromWorker::Ready => {
+                self.generations[g].feed(w, Event::Ready, now_ms);
+                self.let_the_predecessor_go(g, w, now_ms);
+                self.take_over_if_ready(g, now_ms);
+            }
+            FromWorker::Recycle(reason) => self.generations[g].workers[w].recycle = Some(reason),
+            FromWorker::Reload => {
+                say!("the application asks for a reload...");
+                self.command(Command::Reload, Asker::nobody(), now_ms);
+            }
+            FromWorker::Stop => {
+                say!("the application asks for a stop...");
+                self.command(Command::Stop, Asker::nobody(), now_ms);
+            }
+            // The next round looks at them.
+            FromWorker::Deadlines => {}
+            FromWorker::Signal(number) => {
+                self.uwsgi_signals.raise(Some(self.generations[g].number), number);
+            }
+            FromWorker::SignalTaken(number) => {
+                if let Some(process) = self.generations[g].workers[w].lifecycle.process() {
+                    self.uwsgi_signals.taken(process.pid, number);
+                }
+            }
+            FromWorker::Register(registration) => self.register(g, Some(w), registration),
         }
     }
 }
