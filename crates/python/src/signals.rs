@@ -16,7 +16,9 @@ use crate::outbox::{self, Wish};
 use crate::traceback::{log_exception, log_line};
 use crate::wsgi::gateway::{Ending, returned};
 
-/// Timers, crons and file monitors that a process may register, each.
+/// Timers that a process may register: 64 each of the two kinds that the API has, which are one here.
+const MOST_TIMERS: usize = 128;
+/// Crons and file monitors, each.
 const MOST: usize = 64;
 
 /// What this process has registered.
@@ -83,26 +85,41 @@ pub(crate) fn has_handler(number: u8) -> bool {
     registry().handlers.get(usize::from(number)).is_some_and(Option::is_some)
 }
 
-/// Registers a timer, cron or file monitor; the same one again is no second one. `false`: there are too many.
-pub(crate) fn register_source(source: Registration) -> bool {
+/// Registers a timer, cron or file monitor; the same one again is no second one. But with a timer that has an end a request
+/// has something done later: each one of these counts (`serving`: the application has been loaded). `Err`: that many are
+/// allowed.
+pub(crate) fn register_source(source: Registration, serving: bool) -> Result<(), usize> {
+    let (most, ends) = match source {
+        Registration::Timer { iterations, .. } => (MOST_TIMERS, iterations > 0),
+        _ => (MOST, false),
+    };
+    if ends && serving {
+        send(source);
+        return Ok(());
+    }
     {
         let registry = registry();
         if registry.known.contains(&source) {
-            return true;
+            return Ok(());
         }
         let kind = std::mem::discriminant(&source);
         let same = registry.known.iter().filter(|known| std::mem::discriminant(*known) == kind);
-        if same.count() >= MOST {
-            return false;
+        if same.count() >= most {
+            return Err(most);
         }
     }
     tell(source);
-    true
+    Ok(())
+}
+
+/// Tells the master, and remembers it.
+fn tell(registration: Registration) {
+    registry().known.push(registration.clone());
+    send(registration);
 }
 
 /// Tells the master now, or once it asks, or once this process serves.
-fn tell(registration: Registration) {
-    registry().known.push(registration.clone());
+fn send(registration: Registration) {
     if !outbox::send(Wish::Tell(FromWorker::Register(registration.clone()))) {
         registry().untold.push(registration);
     }

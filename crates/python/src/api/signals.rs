@@ -179,12 +179,12 @@ fn signal_registered(number: i64) -> PyResult<Option<bool>> {
 }
 
 fn register_source(what: &str, kind: &str, source: Registration) -> PyResult<()> {
-    require_master(&*require_server(kind)?, what)?;
-    if signals::register_source(source) {
-        return Ok(());
-    }
-    log_line(&format!("you can register max 64 {kind} !!!"));
-    Err(PyValueError::new_err(format!("{what}: a process can register 64 {kind} at most")))
+    let info = require_server(kind)?;
+    require_master(&info, what)?;
+    signals::register_source(source, info.ready).map_err(|most| {
+        log_line(&format!("you can register max {most} {kind} !!!"));
+        PyValueError::new_err(format!("{what}: a process can register {most} {kind} at most"))
+    })
 }
 
 fn timer(number: i64, seconds: f64, iterations: i64, what: &str) -> PyResult<()> {
