@@ -5,7 +5,8 @@ use std::os::fd::AsRawFd as _;
 
 use greenloom_cli::master::control::{FromWorker, Registration};
 use greenloom_cli::master::{
-    Application, CANNOT_SERVE, Fork, INHERITANCE_VARIABLE, LoadError, UserLocks, WorkerContext, fork,
+    Application, CANNOT_SERVE, Fork, INHERITANCE_VARIABLE, LoadError, Surroundings, UserLocks, WorkerContext,
+    fork,
 };
 use greenloom_cli::{Launch, Shared};
 use greenloom_worker::config::Settings;
@@ -133,9 +134,13 @@ impl Python {
     }
 }
 
-/// The process's environment has lost the variable that made it a generation; Python copied it at its start.
-fn forget_own_variable(py: pyo3::Python<'_>) -> PyResult<()> {
-    py.import("os")?.getattr("environ")?.call_method1("pop", (INHERITANCE_VARIABLE, py.None())).map(drop)
+/// The process's environment has lost the variables that were meant for the server; Python copied them at its start.
+fn forget_own_variables(py: pyo3::Python<'_>) -> PyResult<()> {
+    let environ = py.import("os")?.getattr("environ")?;
+    for name in Surroundings::variables().chain([INHERITANCE_VARIABLE]) {
+        environ.call_method1("pop", (name, py.None()))?;
+    }
+    Ok(())
 }
 
 /// Makes the server's modules importable under the names that uWSGI has for them. Nothing that is installed under one of
@@ -186,7 +191,7 @@ impl Application for Python {
         let py = attached();
         locks::ensure(self.settings.signals.locks);
         let prepared = set_server_info(py, self.info()).and_then(|()| publish_modules(py));
-        let prepared = prepared.and_then(|()| forget_own_variable(py));
+        let prepared = prepared.and_then(|()| forget_own_variables(py));
         if let Err(error) = prepared {
             log_exception(py, error, "cannot set up the uwsgi module");
             return Err(LoadError { message: "no uwsgi module".to_owned() });
