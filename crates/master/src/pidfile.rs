@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use greenloom_sys::process::Pid;
@@ -67,7 +68,11 @@ impl Pidfile {
         // What a killed process of this number has left.
         let _ = fs::remove_file(&aside);
         let written = fs::File::create_new(&aside)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .and_then(|mut file| {
+                // Whatever the umask: the number is no secret, and the server may be somebody else at its end.
+                file.set_permissions(fs::Permissions::from_mode(0o644))?;
+                file.write_all(text.as_bytes())
+            })
             .and_then(|()| fs::rename(&aside, &self.path));
         if written.is_err() {
             let _ = fs::remove_file(&aside);
