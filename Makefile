@@ -21,7 +21,7 @@ export VENV
 # Debian's nginx lies where only root looks.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help serve build test bench bench-waiting bench-switching soak storm options clean need-rust debian-nginx debian-postgresql debian-bench
+.PHONY: help serve build test bench bench-waiting bench-switching soak storm cycles options clean need-rust debian-nginx debian-postgresql debian-bench
 
 help:
 	@echo 'make serve          build, then serve the showcase on http://127.0.0.1:9090'
@@ -34,6 +34,7 @@ help:
 	@echo 'make bench-switching  what a switch, a core and a suspended request cost'
 	@echo 'make soak           a million random requests through one server (SOAK_ARGS=--engine ugreen)'
 	@echo 'make storm          reloads, upgrades, recycling and deaths under load, every byte counted (STORM_ARGS=--short)'
+	@echo 'make cycles         a thousand starts and stops, and what they leave behind: nothing (CYCLES_ARGS=--cycles 100)'
 	@echo 'make options        write the generated parts of the documents anew'
 	@echo 'make clean          remove $(VENV), all other environments and the build output'
 
@@ -67,6 +68,8 @@ soak: build
 
 storm: build $(VENV)/.tests
 	$(BIN)/python -m tests.storm $(STORM_ARGS)
+cycles: build
+	$(BIN)/python benches/cycles.py $(CYCLES_ARGS)
 
 options:
 	cargo xtask options
