@@ -19,6 +19,7 @@ from tests.harness.fixtures import (
     postgres,
     serve,
 )
+from tests.harness.unprivileged import unprivileged
 
 __all__ = [
     "counter",
@@ -31,6 +32,7 @@ __all__ = [
     "pool",
     "postgres",
     "serve",
+    "unprivileged",
 ]
 
 

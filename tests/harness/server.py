@@ -91,7 +91,11 @@ class Server:
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
         logto: Path | None = None,
+        program: Sequence[str] | None = None,
+        prefix: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
     ) -> None:
+        """`program` runs instead of the usual command, `prefix` is a launcher in front of it."""
         self.log_path = logto or log
         self.options = list(options)
         self.probed = probe
@@ -112,7 +116,7 @@ class Server:
             arguments += ["--mount", f"/__probe={PROBE}:application"]
         if logto is not None:
             arguments += ["--logto", str(logto)]
-        self.arguments = [*command(), *arguments, *self.options]
+        self.arguments = [*prefix, *(program or command()), *arguments, *self.options]
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 self.arguments,
@@ -122,6 +126,7 @@ class Server:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
         self.mark = 0
         self.probed_from: int | None = None
