@@ -49,6 +49,8 @@ class Wire:
         self._writer: asyncio.StreamWriter | None = None
 
     async def __aenter__(self) -> Wire:
+        # Before it is there: a server may have taken it before its client knows.
+        self.opened = self.asked = time.monotonic()
         try:
             async with asyncio.timeout(self.timeout_s):
                 if isinstance(self.address, str):
@@ -63,7 +65,6 @@ class Wire:
             raise Violation(Kind.RESET, "while connecting") from None
         except TimeoutError:
             raise Violation(Kind.TIMEOUT, "while connecting") from None
-        self.opened = self.asked = time.monotonic()
         return self
 
     async def __aexit__(self, *_: object) -> None:
