@@ -81,7 +81,7 @@ pub enum Begin {
     Truncate,
 }
 
-/// The file that lines go to (`--logto`, `--daemonize`).
+/// The file that lines go to (`--logto`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFile {
     /// Absolute.
@@ -95,7 +95,7 @@ pub struct LogFile {
 impl LogFile {
     /// The file of these settings; `None`: lines go wherever standard error goes.
     pub fn of(settings: &Settings) -> Option<Self> {
-        let path = settings.log.logto.as_ref().or(settings.master_process.daemonize.as_ref())?;
+        let path = settings.log.logto.as_ref()?;
         Some(Self {
             // Fails only for an empty path, or when there is no current directory: opening it will say so.
             path: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
@@ -196,12 +196,5 @@ mod tests {
         let error =
             of(Path::new("/nonexistent/x.log"), |_| {}).open(Begin::Append).expect_err("no directory");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn daemons_have_a_log_file() {
-        let mut settings = Settings::default();
-        settings.master_process.daemonize = Some("/tmp/daemon.log".into());
-        assert_eq!(LogFile::of(&settings).expect("a file").path(), Path::new("/tmp/daemon.log"));
     }
 }

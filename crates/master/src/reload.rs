@@ -204,6 +204,10 @@ impl Master<'_> {
         if let Err(error) = self.listeners.prepare(&settings) {
             return refuse(error.to_string(), asker);
         }
+        if self.settings.log.reopen_on_reload {
+            // Before the next generation inherits it. What went wrong is in the log.
+            let _ = self.reopen_log();
+        }
         say!("...gracefully reloading: generation {serving} serves until the next one is ready");
         self.notifier.reloading();
         self.askers.push(asker);
