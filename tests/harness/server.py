@@ -28,7 +28,9 @@ BOUND = re.compile(
     r"greenloom socket (?P<number>\d+) bound to (?P<kind>\w+) address (?P<address>\S+) fd \d+"
 )
 SPAWNED = re.compile(
-    r"^(?:Res|s)pawned greenloom worker .*\((?:new )?pid: (?P<pid>\d+)", re.MULTILINE
+    # With --log-date there is a date in front.
+    r"^(?:.* - )?(?:Res|s)pawned greenloom worker .*\((?:new )?pid: (?P<pid>\d+)",
+    re.MULTILINE,
 )
 READY = re.compile(r"greenloom is ready \(generation \d+, (?P<workers>\d+) workers?\)")
 
@@ -68,6 +70,16 @@ def run(
     )
 
 
+OTHER_LINES = {
+    "--disable-logging",
+    "--log-format",
+    "--log-json",
+    "--log-micros",
+    "--memory-report",
+}
+"""Options with which requests have no line, or one that `request_log` does not read."""
+
+
 @dataclass(frozen=True)
 class Listener:
     """A bound socket as the log announced it."""
@@ -99,7 +111,7 @@ class Server:
         self.log_path = logto or log
         self.options = list(options)
         self.probed = probe
-        self.logs_requests = "--disable-logging" not in self.options
+        self.logs_requests = not OTHER_LINES & set(self.options)
         self.http_number, self.uwsgi_number = None, None
         arguments: list[str] = []
         number = 0
