@@ -211,9 +211,13 @@ impl Worker {
             self.balance.said = (accepts, connections);
             self.instance.set_load(accepts, connections);
         }
-        if !std::mem::take(&mut self.accepted_now) {
+        // Once in a millisecond: one after the other they get the same share, and a rush costs no system calls.
+        let now_ms = self.reactor.now_ms();
+        if !self.accepted_now || self.balance.looked_ms == now_ms {
             return;
         }
+        self.accepted_now = false;
+        self.balance.looked_ms = now_ms;
         self.look_at_others();
         let goes = !self.accepting_paused && self.balance.goes_to_the_end(connections);
         for (index, listener) in (0u64..).zip(&mut self.listeners) {

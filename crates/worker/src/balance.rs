@@ -7,7 +7,7 @@
 //! that is clearly ahead of another leaves the listeners alone for a moment ([`Balance::share`]).
 //!
 //! It must not do that for a worker that does not come: one that computes, or is stopped, or dead. What such a worker
-//! says does not change any more, and whoever has stepped aside for it once does not do so again until it has.
+//! says does not change any more, and whoever has stepped aside for it does not do so again after [`PATIENCE_MS`], until it has.
 
 use crate::instance::Load;
 
@@ -17,6 +17,8 @@ const SLACK: u64 = 4;
 pub(crate) const ASIDE_MS: u64 = 1;
 /// A worker that is ahead still takes one connection in so many milliseconds: nobody else may have been woken for it.
 const ONE_IN_MS: u64 = 2;
+/// How long a worker may show no sign of life and still be expected: it may have been woken, and wait for a CPU.
+const PATIENCE_MS: u64 = 10;
 
 /// How many connections a worker takes that has found a listener ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub(crate) enum Share {
 pub(crate) struct Balance {
     /// What this worker has said of itself: whether it accepts, and its connections.
     pub(crate) said: (bool, u64),
+    /// When this worker last thought of letting others come first.
+    pub(crate) looked_ms: u64,
     /// How they stood at the last look.
     pub(crate) others: Vec<Load>,
     /// How they stood when this worker stepped aside last.
@@ -49,7 +53,9 @@ impl Balance {
             .others
             .iter()
             .zip(known)
-            .filter(|(load, known)| load.accepts && *load != known)
+            .filter(|(load, known)| {
+                load.accepts && (*load != known || now_ms < load.stamp_ms.saturating_add(PATIENCE_MS))
+            })
             .map(|(load, _)| load.connections)
             .min();
         if least.is_none_or(|least| connections <= least + least / 8 + SLACK) {
@@ -112,11 +118,15 @@ mod tests {
         let mut balance = beside(&[(0, 7)]);
         assert_eq!(balance.share(50, 1000), Share::One);
         assert_eq!(balance.share(50, 1000), Share::Nothing);
-        for now_ms in 1001..1010 {
-            assert_eq!(balance.share(50, now_ms), Share::Usual);
+        for now_ms in 1001..1020 {
+            assert_eq!(balance.share(50, now_ms), Share::Usual, "it has been quiet for long");
         }
-        look(&mut balance, &[(0, 8)]);
-        assert_eq!(balance.share(51, 1010), Share::One, "it is back");
+        look(&mut balance, &[(0, 1020)]);
+        assert_eq!(balance.share(51, 1020), Share::One, "it is back");
+        for now_ms in 1021..1030 {
+            assert_ne!(balance.share(51, now_ms), Share::Usual, "it may be about to come");
+        }
+        assert_eq!(balance.share(51, 1030), Share::Usual);
     }
 
     #[test]
