@@ -63,6 +63,7 @@ mod instance;
 mod locks;
 mod options;
 mod outbound;
+mod recycling;
 mod report;
 mod request;
 mod request_lines;

@@ -1,6 +1,6 @@
 //! What a worker needs to know of the configuration, in the units it works with.
 
-use greenloom_config::{LogSettings, Settings, SuspendEngine};
+use greenloom_config::{LogSettings, Recycling, Settings, SuspendEngine};
 
 /// Each one that waits costs a stack; more would only say that handlers pile up.
 const SIGNAL_CORES: u32 = 64;
@@ -57,6 +57,8 @@ pub struct WorkerOptions {
     pub log: LogSettings,
     /// The worker's number, for the log; the process tree knows it.
     pub worker_id: u32,
+    /// When the worker asks for a fresh process in its place.
+    pub recycling: Recycling,
     /// Where spool files live.
     pub spool_directory: std::path::PathBuf,
 }
@@ -98,6 +100,7 @@ impl WorkerOptions {
             log_requests: !settings.log.disable_logging,
             log: settings.log.clone(),
             worker_id: 1,
+            recycling: settings.recycling.clone(),
             spool_directory: std::env::temp_dir(),
         }
     }

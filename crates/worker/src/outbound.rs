@@ -563,6 +563,7 @@ impl Worker {
         if self.accepting_paused {
             self.resume_accepting();
         }
+        self.recycle_if_due();
     }
 
     /// What a core ran has ended: nothing of it waits for anything any more.

@@ -24,6 +24,7 @@ use crate::flusher::Flusher;
 use crate::handover::Handover;
 use crate::locks::Locks;
 use crate::options::WorkerOptions;
+use crate::recycling::Recycler;
 use crate::report::Reports;
 use crate::request::Request;
 use crate::request_log::RequestLog;
@@ -176,6 +177,7 @@ pub struct Worker {
     pub(crate) accepted_now: bool,
     pub(crate) balance: Balance,
     pub(crate) handover: Option<Handover>,
+    pub(crate) recycler: Recycler,
     pub(crate) orphan_logged_ms: Option<u64>,
     /// An action was handed out and its performance may have taken long.
     acted: bool,
@@ -202,6 +204,7 @@ impl Worker {
         let now = reactor.now_ms();
         let request_log = RequestLog::new(&options, listeners.iter().map(port_of).collect())?;
         options.request_timeouts.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        let recycler = Recycler::new(&options.recycling, options.worker_id, now);
         let mut worker = Self {
             cores: Table::new(options.cores, options.signal_cores),
             options,
@@ -242,6 +245,7 @@ impl Worker {
             accepted_now: false,
             balance: Balance::default(),
             handover: None,
+            recycler,
             orphan_logged_ms: None,
             acted: false,
             left: false,
