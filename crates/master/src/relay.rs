@@ -159,19 +159,29 @@ impl Relay {
             }
             PosixSignal::Hangup | PosixSignal::User1 | PosixSignal::User2 | PosixSignal::Child => {}
             PosixSignal::Interrupt | PosixSignal::Terminate if self.quit_at_ms.is_none() => {
-                let alone = self.notifier.is_some();
-                if let Some(notifier) = &mut self.notifier {
+                if self.notifier.is_some() {
                     say!("SIGINT/SIGTERM received...killing workers...");
-                    notifier.stopping();
                 }
-                self.quit_at_ms = Some(now_ms.saturating_add(self.mercy_ms));
-                // Under a master another process takes this one's place, and its connections.
-                self.to_loop(if alone { &ToWorker::Drain } else { &ToWorker::HandOver });
+                self.leave(now_ms);
             }
             PosixSignal::Interrupt | PosixSignal::Terminate | PosixSignal::Quit => {
                 self.quit(now_ms, QUIT_GRACE_MS);
             }
         }
+    }
+
+    /// Lets the loop leave when its requests have ended.
+    fn leave(&mut self, now_ms: u64) {
+        self.quit_at_ms = Some(now_ms.saturating_add(self.mercy_ms));
+        // Under a master another process takes this one's place, and its connections.
+        let order = match &mut self.notifier {
+            Some(notifier) => {
+                notifier.stopping();
+                ToWorker::Drain
+            }
+            None => ToWorker::HandOver,
+        };
+        self.to_loop(&order);
     }
 
     fn master_says(&mut self) {
@@ -209,11 +219,20 @@ impl Relay {
                     return;
                 };
                 self.reports.push(&bytes[..n]);
+                let mut stop = false;
                 while let Some(report) = self.reports.next_from_worker() {
-                    if report == FromWorker::Ready {
-                        say!("greenloom is ready (generation 1, 1 worker)");
-                        notifier.ready("1 worker, no master");
+                    match report {
+                        FromWorker::Ready => {
+                            say!("greenloom is ready (generation 1, 1 worker)");
+                            notifier.ready("1 worker, no master");
+                        }
+                        FromWorker::Stop => stop = true,
+                        _ => {}
                     }
+                }
+                if stop && self.quit_at_ms.is_none() {
+                    say!("the application asks for a stop...killing workers...");
+                    self.leave(monotonic_ms());
                 }
             }
             Err(error) if retry(&error) => {}

@@ -53,8 +53,6 @@ const FAMILIES: &[Family] = &[
         ],
     ),
     ("it comes with the master's scoreboard; until then log from the request itself", &[c"workers"]),
-    ("it comes with reloading; until then restart the server", &[c"reload"]),
-    ("send SIGTERM to the process uwsgi.masterpid() names (os.getpid() without a master)", &[c"stop"]),
     ("workers accept connections by themselves as soon as they are ready", &[c"accepting"]),
     ("write it with uwsgi.log() and let the log's reader raise the alarm", &[c"alarm"]),
     ("nothing of the server shows it; write it with uwsgi.log()", &[c"set_warning_message"]),

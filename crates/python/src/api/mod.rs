@@ -12,6 +12,7 @@ pub(crate) mod cancelled;
 mod client;
 mod deadline;
 pub(crate) mod info;
+mod lifecycle;
 mod locks;
 mod log;
 mod opt;
@@ -70,6 +71,7 @@ fn build(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     let module = PyModule::new(py, "greenloom.api")?;
     module.setattr("__doc__", DOC)?;
     info::register(&module)?;
+    lifecycle::register(&module)?;
     log::register(&module)?;
     client::register(&module)?;
     deadline::register(&module)?;
