@@ -211,13 +211,10 @@ impl Worker {
             self.balance.said = (accepts, connections);
             self.instance.set_load(accepts, connections);
         }
-        // Once in a millisecond: one after the other they get the same share, and a rush costs no system calls.
-        let now_ms = self.reactor.now_ms();
-        if !self.accepted_now || self.balance.looked_ms == now_ms {
+        if self.balance.accepted < SHARED_ACCEPTS_PER_TURN {
             return;
         }
-        self.accepted_now = false;
-        self.balance.looked_ms = now_ms;
+        self.balance.accepted = 0;
         self.look_at_others();
         let goes = !self.accepting_paused && self.balance.goes_to_the_end(connections);
         for (index, listener) in (0u64..).zip(&mut self.listeners) {
@@ -275,7 +272,7 @@ impl Worker {
         match net::accept(fd.as_fd()) {
             Ok(Some((fd, peer))) => {
                 listener.gave = true;
-                self.accepted_now = true;
+                self.balance.accepted += 1;
                 self.counters.accepted += 1;
                 if self.options.so_keepalive && peer != Peer::Unix {
                     // A client that has gone already: its connection will say so.

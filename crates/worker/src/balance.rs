@@ -1,7 +1,7 @@
 //! Sharing new connections among the workers of an instance. Pure: no descriptor, no clock.
 //!
 //! The kernel wakes one of the workers that wait for a listener, the one that has watched it for longest. Left alone, that
-//! is always the same one, until it is busy. So a worker that has accepted goes to the end of that line
+//! is always the same one, until it is busy. So a worker that has accepted a few goes to the end of that line
 //! ([`Balance::goes_to_the_end`]): idle workers take turns. Under load, when workers find the listener ready without
 //! being woken for it, the quickest would take nearly everything. So each says how many connections it has, and one
 //! that is clearly ahead of another leaves the listeners alone for a moment ([`Balance::share`]).
@@ -36,8 +36,9 @@ pub(crate) enum Share {
 pub(crate) struct Balance {
     /// What this worker has said of itself: whether it accepts, and its connections.
     pub(crate) said: (bool, u64),
-    /// When this worker last thought of letting others come first.
-    pub(crate) looked_ms: u64,
+    /// Connections accepted since this worker last thought of letting others come first. One at a time would be fairer
+    /// still, and two system calls for each.
+    pub(crate) accepted: u32,
     /// How they stood at the last look.
     pub(crate) others: Vec<Load>,
     /// How they stood when this worker stepped aside last.

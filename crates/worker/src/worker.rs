@@ -173,8 +173,6 @@ pub struct Worker {
     pub(crate) accepting_paused: bool,
     /// ... and at least until then.
     pub(crate) paused_until_ms: u64,
-    /// A connection was accepted in this turn.
-    pub(crate) accepted_now: bool,
     pub(crate) balance: Balance,
     pub(crate) handover: Option<Handover>,
     pub(crate) recycler: Recycler,
@@ -242,7 +240,6 @@ impl Worker {
             draining: false,
             accepting_paused: false,
             paused_until_ms: 0,
-            accepted_now: false,
             balance: Balance::default(),
             handover: None,
             recycler,
