@@ -102,6 +102,29 @@ pub fn is_listening(socket: BorrowedFd<'_>) -> bool {
     sockopt::socket_acceptconn(socket).unwrap_or(false)
 }
 
+/// How many connections wait in the queue of a TCP listener, and how many may; `None` for other sockets, where the kernel
+/// does not tell.
+pub fn queue(socket: BorrowedFd<'_>) -> Option<(u32, u32)> {
+    // linux/tcp.h: of a listener, `tcpi_unacked` is the length of the queue and `tcpi_sacked` its limit. Older kernels give
+    // less than the whole structure, but these fields have been there since Linux 2.6.
+    const TCPI_UNACKED_AT: usize = 24;
+    let mut info = [0_u8; 104];
+    let mut length = libc::socklen_t::try_from(info.len()).ok()?;
+    // SAFETY: `info` is a live local of `length` bytes, and the call writes at most as many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let field = |at: usize| info.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+    (result == 0 && is_listening(socket)).then_some(())?;
+    Some((field(TCPI_UNACKED_AT)?, field(TCPI_UNACKED_AT + 4)?))
+}
+
 /// Where a socket is bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalAddress {
@@ -161,6 +184,23 @@ fn set_defer_accept(socket: BorrowedFd<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_queue_of_a_tcp_listener_is_counted() {
+        let options = TcpOptions {
+            backlog: 7,
+            accept: Accept::Established,
+            nodelay: true,
+            keepalive: false,
+            reuse_port: false,
+        };
+        let listener = tcp("127.0.0.1:0".parse().unwrap(), options).unwrap();
+        assert_eq!(queue(listener.as_fd()), Some((0, 7)));
+        let LocalAddress::Tcp(address) = local_address(listener.as_fd()).unwrap() else { panic!("TCP") };
+        let clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        assert_eq!(queue(listener.as_fd()), Some((3, 7)));
+        assert_eq!(queue(clients[0].as_fd()), None);
+    }
 
     #[test]
     fn a_tcp_listener_has_the_port_the_kernel_chose() {
