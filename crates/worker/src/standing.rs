@@ -33,13 +33,22 @@ pub(crate) struct Watch {
     /// When it is said again how things stand, and whether a timer will see to it.
     due_ms: u64,
     armed: bool,
-    /// The turn is over: the next thing that happens is the end of a wait, or another turn.
-    waiting: bool,
+    /// The turn has begun and is not over.
+    in_turn: bool,
     /// Microseconds to add to the monotonic clock for those since the epoch.
     unix_offset_us: u64,
 }
 
 impl Watch {
+    /// `false`: the turn has begun already, with the end of a wait.
+    fn begin_turn(&mut self, now_ns: u64) -> bool {
+        let begins = !std::mem::replace(&mut self.in_turn, true);
+        if begins {
+            self.turn_ns = now_ns;
+        }
+        begins
+    }
+
     fn measure_lag(&mut self, now_ns: u64, now_ms: u64) {
         if now_ms >= self.window_ends_ms {
             let long_ago = now_ms >= self.window_ends_ms + LAG_WINDOW_MS;
@@ -54,8 +63,7 @@ impl Watch {
 impl Worker {
     /// The loop has come back from its wait, or begins a turn without one.
     pub(crate) fn turn_begins(&mut self) {
-        if std::mem::take(&mut self.watch.waiting) {
-            self.watch.turn_ns = self.reactor.now_ns();
+        if self.watch.begin_turn(self.reactor.now_ns()) {
             self.instance.stamp(self.reactor.now_ms(), Activity::Works);
         }
     }
@@ -105,7 +113,7 @@ impl Worker {
             self.watch.armed = true;
             self.reactor.arm(self.watch.due_ms, u64::from(kind::STANDING) << 56);
         }
-        self.watch.waiting = true;
+        self.watch.in_turn = false;
         self.instance.stamp(now_ms, Activity::Waits);
     }
 
@@ -208,8 +216,10 @@ mod tests {
     fn the_longest_absence_is_remembered_for_a_second_or_two() {
         let mut watch = Watch::default();
         let mut turn = |at_ms: u64, took_ms: u64| {
-            watch.turn_ns = at_ms * NS_PER_MS;
+            assert!(watch.begin_turn(at_ms * NS_PER_MS));
+            assert!(!watch.begin_turn((at_ms + 1) * NS_PER_MS), "counted from the end of the wait");
             watch.measure_lag((at_ms + took_ms) * NS_PER_MS, at_ms + took_ms);
+            watch.in_turn = false;
             watch.lag_us.max(watch.earlier_lag_us)
         };
         assert_eq!(turn(10_000, 70), 70_000);
