@@ -257,12 +257,27 @@ pub(super) fn store_text(words: &[AtomicU64], text: &[u8]) -> u64 {
     for (word, bytes) in words.iter().zip(whole) {
         store(word, u64::from_le_bytes(*bytes));
     }
-    if !rest.is_empty() {
-        // Byte by byte: there are seven at most, and a copy of unknown length is a call.
-        let last = rest.iter().rev().fold(0, |last, &byte| last << 8 | u64::from(byte));
-        store(&words[whole.len()], last);
+    if !rest.is_empty()
+        && let Some(word) = words.get(whole.len())
+    {
+        store(word, last_word(rest));
     }
     text.len() as u64
+}
+
+/// One to seven bytes, the first one lowest. From two pieces that may overlap: a copy of unknown length is a call, and a
+/// loop takes as long.
+fn last_word(rest: &[u8]) -> u64 {
+    let shift = |bytes: usize| 8 * (rest.len() - bytes);
+    match (rest.first_chunk::<4>(), rest.last_chunk::<4>(), rest.first_chunk::<2>(), rest.last()) {
+        (Some(first), Some(last), ..) => {
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << shift(4)
+        }
+        (_, _, Some(first), Some(&last)) => {
+            u64::from(u16::from_le_bytes(*first)) | u64::from(last) << shift(1)
+        }
+        (.., last) => last.copied().map_or(0, u64::from),
+    }
 }
 
 /// The reverse; `length` is at most what the words hold.
@@ -352,6 +367,17 @@ mod tests {
             [METHOD_BYTES, URI_BYTES, HOST_BYTES, ADDRESS_BYTES]
         );
         assert_eq!(board.seat(0).unwrap().core(1).unwrap().view(), RecordView::default());
+    }
+
+    #[test]
+    fn texts_of_every_length_come_back() {
+        let board = Scoreboard::create(1, 1).unwrap();
+        let record = board.seat(0).unwrap().core(0).unwrap();
+        let text: Vec<u8> = (1..=40).collect();
+        for length in 0..text.len() {
+            record.begin(&Begun { uri: &text[..length], ..begun(RemoteAddress::None) });
+            assert_eq!(record.view().request.unwrap().uri, text[..length], "{length}");
+        }
     }
 
     #[test]
