@@ -192,6 +192,11 @@ impl Listeners {
         }
     }
 
+    /// Those of the generation that serves.
+    pub(crate) fn serving(&self) -> &[Rc<Bound>] {
+        &self.serving
+    }
+
     /// The sockets of the generation that starts next, in order.
     pub(crate) fn bound(&self) -> &[Rc<Bound>] {
         self.coming.as_deref().unwrap_or(&self.serving)
@@ -256,7 +261,7 @@ impl Listeners {
 
 /// Relative paths count from the directory the application will run in, as in uWSGI; and absolutely, because the
 /// directory may change before the file is removed.
-fn resolved(address: &Address, settings: &Settings) -> Address {
+pub(crate) fn resolved(address: &Address, settings: &Settings) -> Address {
     match address {
         Address::Unix(path) => {
             let path = settings.chdir.as_ref().map_or_else(|| path.clone(), |chdir| chdir.join(path));
@@ -282,7 +287,7 @@ fn bind_one(
     let (fd, how) = match &address {
         Address::Tcp { host, port } => (bind_tcp(host, *port, settings).map_err(fail)?, "bound to"),
         Address::Unix(path) => {
-            make_way(path, spec)?;
+            make_way(path, &spec.address, &spec.origin.to_string())?;
             let (socket, created) = bind_unix(path, settings, owner).map_err(fail)?;
             file = Some(created);
             (socket, "bound to")
@@ -332,15 +337,11 @@ fn bind_tcp(host: &str, port: u16, settings: &Settings) -> io::Result<OwnedFd> {
 }
 
 /// Removes a socket file that nobody listens on any more. Anything else in the way is an error.
-fn make_way(path: &Path, spec: &ListenerSpec) -> Result<(), MasterError> {
-    let fail = |reason| MasterError::Bind {
-        address: spec.address.to_string(),
-        origin: spec.origin.to_string(),
-        reason,
-    };
+pub(crate) fn make_way(path: &Path, address: &Address, origin: &str) -> Result<(), MasterError> {
+    let fail = |reason| MasterError::Bind { address: address.to_string(), origin: origin.to_owned(), reason };
     let Ok(file) = path.symlink_metadata() else { return Ok(()) };
     if !file.file_type().is_socket() {
-        return Err(MasterError::NotASocket { path: path.to_owned(), origin: spec.origin.to_string() });
+        return Err(MasterError::NotASocket { path: path.to_owned(), origin: origin.to_owned() });
     }
     if listen::somebody_listens(path).map_err(fail)? {
         return Err(fail(io::Error::from(io::ErrorKind::AddrInUse)));

@@ -26,6 +26,7 @@ use crate::messages::Report;
 use crate::notifier::Notifier;
 use crate::rotation::Rotation;
 use crate::scoreboard::{Count, Totals};
+use crate::status::{Describer, Status};
 use crate::touch::TouchWatch;
 use crate::upgrade::Upgrade;
 use crate::uwsgi_signals::{Now, UwsgiSignals};
@@ -100,6 +101,9 @@ pub(crate) struct Master<'a> {
     pub(crate) touch_logreopen: TouchWatch,
     /// Looks after the length of the log file.
     pub(crate) rotation: Rotation,
+    /// What others see of all this, and what they ask for.
+    pub(crate) status: &'a mut Status,
+    pub(crate) describer: Describer,
     /// When the memory of workers is looked at next.
     pub(crate) memory_at_ms: u64,
     /// Sees which workers are blocked.
@@ -113,6 +117,7 @@ pub(crate) struct Master<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Signals,
+    Status,
     FileMonitors,
     Fifo,
     Channel(usize),
@@ -135,12 +140,18 @@ impl Master<'_> {
             }
             let accepting = self.is_accepting();
             self.notifier.watchdog(now_ms, accepting);
+            self.describe();
             let ready = self.wait(self.timeout_ms(now_ms));
             let now_ms = monotonic_ms();
             for source in ready {
                 match source {
                     Source::Signals => {
                         self.signals.take().into_iter().for_each(|signal| self.signal(signal, now_ms));
+                    }
+                    Source::Status => {
+                        for (command, asker) in self.status.take() {
+                            self.command(command, asker, now_ms);
+                        }
                     }
                     Source::FileMonitors => self.uwsgi_signals.on_readable(Now::read()),
                     Source::Fifo => self.read_fifo(now_ms),
@@ -155,8 +166,8 @@ impl Master<'_> {
 
     /// The one wait.
     fn wait(&self, timeout_ms: Option<u64>) -> Vec<Source> {
-        let mut sources = vec![Source::Signals];
-        let mut fds: Vec<BorrowedFd<'_>> = vec![self.signals.as_fd()];
+        let mut sources = vec![Source::Signals, Source::Status];
+        let mut fds: Vec<BorrowedFd<'_>> = vec![self.signals.as_fd(), self.status.as_fd()];
         if let Some(fd) = self.uwsgi_signals.fd() {
             sources.push(Source::FileMonitors);
             fds.push(fd);

@@ -1,4 +1,4 @@
-//! What an instance has in the outside world: listeners, pipes for commands, the pid file. Taken before anything else
+//! What an instance has in the outside world: listeners, pipes and sockets for commands, the pid file. Taken before anything else
 //! happens, while the process still has the rights it was started with; left at the end.
 
 use greenloom_config::Settings;
@@ -10,6 +10,7 @@ use crate::listeners::Listeners;
 use crate::made_file::Quietly;
 use crate::pidfile::Pidfile;
 use crate::privileges::Privileges;
+use crate::status::Status;
 use crate::upgrade::Adoption;
 
 /// The instance's place.
@@ -19,6 +20,8 @@ pub(crate) struct Premises {
     /// `None` without `--master-fifo`, or without a master.
     pub(crate) fifos: Option<Fifos>,
     pub(crate) pidfile: Option<Pidfile>,
+    /// Statistics, metrics, health and commands.
+    pub(crate) status: Status,
 }
 
 impl Premises {
@@ -37,7 +40,7 @@ impl Premises {
             Some(adoption) => (adoption.listeners()?, Predecessors::Ours),
             None => (Listeners::bind(settings, activation, privileges.owner())?, Predecessors::Others),
         };
-        let mut premises = Self { listeners, fifos: None, pidfile: None };
+        let mut premises = Self { listeners, fifos: None, pidfile: None, status: Status::new()? };
         match premises.furnish(settings, privileges, predecessors) {
             Ok(()) => Ok(premises),
             Err(error) => {
@@ -56,6 +59,7 @@ impl Premises {
         if let Some(pidfile) = &self.pidfile {
             pidfile.vacuum(quietly);
         }
+        self.status.vacuum(quietly);
     }
 
     fn furnish(
@@ -66,6 +70,7 @@ impl Premises {
     ) -> Result<(), MasterError> {
         if settings.master {
             self.fifos = Fifos::create(&settings.master_process.fifos, privileges.owner(), predecessors)?;
+            self.status.bind(settings, privileges.owner())?;
         }
         self.pidfile = settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
         privileges.hand_over_log(settings);

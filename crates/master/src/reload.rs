@@ -15,7 +15,7 @@ use crate::inheritance::{self, INHERITANCE_VARIABLE};
 use crate::lifecycle::{Event, Farewell, Process};
 use crate::log::say;
 use crate::master::{Coming, Master, Phase};
-use crate::scoreboard::Scoreboard;
+use crate::scoreboard::{Count, Scoreboard};
 
 /// Generations that may drain at the same time: the requests of the oldest are cancelled when there are more.
 const DRAINING_GENERATIONS: usize = 2;
@@ -93,7 +93,9 @@ impl Master<'_> {
         self.settings = Rc::clone(&generation.settings);
         let count = generation.workers.len();
         self.serving = Some(number);
-        self.coming = None;
+        if self.coming.take().is_some_and(|coming| coming.occasion == Occasion::Reload) {
+            self.totals.count(Count::ReloadsDone);
+        }
         self.listeners.take_over();
         if self.phase == Phase::Starting {
             self.phase = Phase::Serving;
@@ -136,6 +138,7 @@ impl Master<'_> {
         match coming.occasion {
             Occasion::Start => self.stop(code, now_ms),
             Occasion::Reload => {
+                self.totals.count(Count::ReloadsFailed);
                 self.listeners.give_up();
                 let serving = self.serving.unwrap_or_default();
                 say!("reload failed: {why}; generation {serving} serves on");
@@ -193,6 +196,7 @@ impl Master<'_> {
         let serving = self.serving.unwrap_or_default();
         let mut refuse = |why: String, asker: Asker| {
             say!("reload refused, generation {serving} serves on: {why}");
+            self.totals.count(Count::ReloadsFailed);
             self.notifier.reloading();
             self.notifier.ready(&format!("reload refused: {why}; generation {serving} serves on"));
             asker.answer(Err(format!("{why}; generation {serving} serves on")));
@@ -267,6 +271,7 @@ impl Master<'_> {
                 continue;
             }
             say!("The work of worker {id} (pid: {}) is done: {reason}. Its successor starts", process.pid);
+            self.totals.count(Count::Recycled(id));
             generation.workers[index].retires = true;
             generation.feed(index, Event::Retire, now_ms);
             let successor = generation.workers.len() - 1;

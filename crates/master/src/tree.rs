@@ -21,6 +21,7 @@ use crate::notifier::Notifier;
 use crate::premises::Premises;
 use crate::rotation::Rotation;
 use crate::scoreboard::Totals;
+use crate::status::Describer;
 use crate::surroundings::Surroundings;
 use crate::touch::TouchWatch;
 use crate::upgrade::Adoption;
@@ -104,6 +105,8 @@ fn run_on(
         reread,
         listeners: &mut premises.listeners,
         fifos: premises.fifos.as_mut(),
+        status: &mut premises.status,
+        describer: Describer::default(),
         notifier,
         recipe,
         handover: Handover::create().map_err(MasterError::system("create a pair of sockets"))?,
@@ -140,5 +143,7 @@ fn run_on(
         let occasion = Occasion::Start;
         master.coming = Some(Coming { occasion, settings: Rc::clone(&settings), at_ms: 0, number: None });
     }
+    // A thread: what is started from here on are other programs, no forks of this one.
+    master.status.start(&master.totals)?;
     Ok(master.run())
 }

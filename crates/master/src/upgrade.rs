@@ -28,7 +28,7 @@ use crate::lifecycle::{Life, Process};
 use crate::listeners::{Listeners, SavedListener};
 use crate::log::say;
 use crate::master::{Master, Phase, Recipe};
-use crate::scoreboard::{Scoreboard, Totals};
+use crate::scoreboard::{Count, Scoreboard, Totals};
 
 /// Holds the number of the descriptor that the saved state is in.
 const STATE_VARIABLE: &str = "GREENLOOM_MASTER_STATE";
@@ -125,6 +125,7 @@ impl Adoption {
         let saved = self.saved;
         master.handover = Handover { give: claim(saved.handover.0)?, take: claim(saved.handover.1)? };
         master.totals = Totals::open(claim(saved.totals)?).map_err(MasterError::system("map the totals"))?;
+        master.totals.count(Count::Upgrades);
         master.last_number = saved.last_number;
         master.serving = saved.serving;
         master.drained = saved.drained;

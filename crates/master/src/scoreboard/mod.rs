@@ -135,7 +135,7 @@ fn length(seats: u32, cores: u32) -> usize {
     (seats as usize).saturating_mul(records_words(cores)).saturating_add(record_start(seats))
 }
 
-fn load(word: &AtomicU64) -> u64 {
+pub(crate) fn load(word: &AtomicU64) -> u64 {
     word.load(Ordering::Relaxed)
 }
 

@@ -23,6 +23,7 @@ use super::{PAGE_WORDS, add, load, store};
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"totals\x00\x02");
 const REQUESTS: usize = 1;
+const WORKERS: usize = 2;
 const COUNTS: usize = 8;
 /// Rows; workers with higher numbers share the last one.
 const ROWS: usize = 1024;
@@ -92,7 +93,21 @@ impl Totals {
 
     /// Counts one of what the master counts. To be called by the master's loop only.
     pub fn count(&self, what: Count) {
-        add(self.word(what), 1);
+        self.count_many(what, 1);
+    }
+
+    /// The same, several at once.
+    pub fn count_many(&self, what: Count, number: u64) {
+        if let Count::Spawns(worker) = what {
+            let highest = &self.memory.words()[WORKERS];
+            store(highest, load(highest).max(u64::from(worker)));
+        }
+        add(self.word(what), number);
+    }
+
+    /// The highest number of a worker so far.
+    pub fn workers(&self) -> u32 {
+        u32::try_from(load(&self.memory.words()[WORKERS])).unwrap_or(u32::MAX)
     }
 
     /// The value of a count.
@@ -201,6 +216,7 @@ mod tests {
             assert_eq!(totals.counted(count), n, "{count:?}");
         }
         assert_eq!(totals.of_dead(1), Sums::default());
+        assert_eq!(totals.workers(), 2);
     }
 
     #[test]

@@ -324,7 +324,6 @@ impl UwsgiSignals {
     }
 
     /// What has become of the signals, by number.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the statistics do not show it yet"))]
     pub(crate) fn counts(&self) -> impl Iterator<Item = (u8, SignalCounts)> + '_ {
         self.router.counts()
     }
