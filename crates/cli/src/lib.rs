@@ -3,10 +3,13 @@
 //!
 //! The same command line serves three roles. Typed by a user it is the master (or, without one, the only worker);
 //! started by a master it is a generation, which an environment variable says. What the roles do is the master
-//! crate's; what the application is comes from the caller, who knows the language.
+//! crate's; what the application is comes from the caller, who knows the language. A fourth one is no server at all:
+//! `greenloom ctl` talks to one.
 #![forbid(unsafe_code)]
 
+mod ctl;
 mod shared;
+mod workers;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -21,6 +24,7 @@ use greenloom_master::{
 pub use greenloom_master as master;
 pub use greenloom_master::Launch;
 pub use shared::Shared;
+pub use workers::{WorkerNumbers, Workers};
 
 /// The exit code of a configuration or an address that does not work, uWSGI's as well.
 const REFUSED: i32 = 1;
@@ -36,6 +40,10 @@ pub fn main(
     launch: &Launch,
     app: &mut dyn FnMut(&Settings) -> Box<dyn Application>,
 ) -> i32 {
+    if let Some(("ctl", rest)) = args.split_first().map(|(first, rest)| (first.to_str().unwrap_or(""), rest))
+    {
+        return ctl::main(rest);
+    }
     let inheritance = match Inheritance::take() {
         Ok(inheritance) => inheritance,
         Err(error) => return refuse(&error),
