@@ -8,7 +8,7 @@ use greenloom_cli::master::{
     Application, CANNOT_SERVE, Fork, INHERITANCE_VARIABLE, LoadError, Surroundings, UserLocks, WorkerContext,
     fork,
 };
-use greenloom_cli::{Launch, Shared};
+use greenloom_cli::{Launch, Shared, Workers};
 use greenloom_worker::config::Settings;
 use greenloom_worker::{Listen, Worker, WorkerOptions, clock};
 use pyo3::ffi;
@@ -81,6 +81,7 @@ impl Python {
         set_server_info(py, info).map_err(|error| format!("cannot set up the uwsgi module: {error}"))?;
         let ports: Vec<String> = context.listeners.iter().map(|listener| listener.port.clone()).collect();
         let instance = Shared::new(&context);
+        api::workers::set(Workers::new(&context));
         for app in &self.apps {
             instance.name_app(app.id, &app.mount, app.seconds);
         }

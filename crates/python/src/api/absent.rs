@@ -52,7 +52,6 @@ const FAMILIES: &[Family] = &[
             c"websocket_send_binary_from_sharedarea",
         ],
     ),
-    ("it comes with the master's scoreboard; until then log from the request itself", &[c"workers"]),
     ("workers accept connections by themselves as soon as they are ready", &[c"accepting"]),
     ("write it with uwsgi.log() and let the log's reader raise the alarm", &[c"alarm"]),
     ("nothing of the server shows it; write it with uwsgi.log()", &[c"set_warning_message"]),

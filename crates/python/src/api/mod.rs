@@ -21,6 +21,7 @@ pub(crate) mod request;
 mod signals;
 mod sockets;
 pub(crate) mod waits;
+pub(crate) mod workers;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -80,6 +81,7 @@ fn build(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     cancelled::register(&module)?;
     signals::register(&module)?;
     locks::register(&module)?;
+    workers::register(&module)?;
     absent::register(&module)?;
     Ok(module)
 }
