@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.harness.waiting import until
@@ -130,17 +132,16 @@ class TestWorkers:
         assert answer[0].endswith(" 1")
         until(lambda: len(server.workers()) == 2, "the worker's successor")
 
-    def test_generations_share_them(self, fresh_engine, how):
-        import signal
-
+    def test_generations_share_them(self, fresh_engine, how, tmp_path):
         server = fresh_engine("contract_locks", cores=CORES)
+        file = tmp_path / "end"
         holding = server.http()
-        holding.send_request(target=f"/hold?s=1{how}")
-        until(lambda: server.get("/locked").body == b"True" if not how else True, "the lock held")
+        holding.send_request(target=f"/hold_until?file={file}{how}")
+        server.wait_for_log("holds the lock")
         server.signal(signal.SIGHUP)
         server.wait_for_log("generation 2,")
         # The old generation's request has it still, and the new one knows.
-        if holding.fill(0) is False:
-            assert server.get("/locked").body == b"True"
-        assert holding.read_response().body.decode().endswith(" 1")
-        until(lambda: server.get("/locked").body == b"False", "the lock free again")
+        assert server.get("/locked").body == b"True"
+        file.touch()
+        assert holding.read_response().body == b"held"
+        assert server.get("/locked").body == b"False"

@@ -96,6 +96,7 @@ impl Master<'_> {
         worker.lifecycle.on(Event::Died, now_ms);
         let (id, pid, life) = (worker.id, process.pid, worker.lifecycle.life());
         let (deaths, seat) = (worker.lifecycle.early_deaths(), worker.seat);
+        self.locks.process_has_ended(pid);
         if let Some(seat) = generation.scoreboard.seat(seat) {
             self.totals.absorb(seat);
         }

@@ -24,6 +24,7 @@ const WITHOUT_PIDFD_MS: u64 = 500;
 /// Runs the generation; the exit code of its process, or of the worker's that was forked from it.
 pub fn run_generation(inheritance: Inheritance, settings: &Settings, app: &mut dyn Application) -> i32 {
     forget_signals();
+    app.share_locks(inheritance.locks.clone());
     if !settings.lazy_apps
         && let Err(code) = worker_process::load(settings, app)
     {
@@ -32,7 +33,8 @@ pub fn run_generation(inheritance: Inheritance, settings: &Settings, app: &mut d
     // Once more: the application may have set handlers of its own while it was imported.
     forget_signals();
     let mut nursery = Nursery { children: Vec::new() };
-    let Inheritance { generation, channel, scoreboard, totals, handover, mut listeners } = inheritance;
+    let Inheritance { generation, channel, scoreboard, totals, locks: _, handover, mut listeners } =
+        inheritance;
     for registration in app.registrations() {
         // A master that is gone shows in the next one.
         let _ = report(&channel, &Report::Registered(registration), &[]);

@@ -1,6 +1,6 @@
 //! How a generation learns what it is: one environment variable, written by the master, read and removed first thing.
 //!
-//! Owns the variable's form: `version;master pid;generation;channel fd;scoreboard fd;totals fd;handover fds;fd=protocol,fd=protocol...`. The
+//! Owns the variable's form: `version;master pid;generation;channel fd;scoreboard fd;totals fd;locks fd;handover fds;fd=protocol,fd=protocol...`. The
 //! listeners' protocols travel with their descriptors because the configuration is read anew and may have changed.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
@@ -12,12 +12,13 @@ use crate::application::{BoundListener, Handover};
 use crate::error::MasterError;
 use crate::listeners;
 use crate::scoreboard::{Scoreboard, Totals};
+use crate::user_locks::UserLocks;
 
 /// The variable's name. A language runtime that copies the environment at its start removes it from the copy.
 pub const INHERITANCE_VARIABLE: &str = "GREENLOOM_GENERATION";
 
 /// Both processes run the same program; another version in between (an upgrade on disk) is refused by this number.
-const VERSION: &str = "3";
+const VERSION: &str = "4";
 
 /// What a generation inherits from its master.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct Inheritance {
     pub(crate) channel: OwnedFd,
     pub(crate) scoreboard: Scoreboard,
     pub(crate) totals: Totals,
+    pub(crate) locks: UserLocks,
     pub(crate) handover: Handover,
     pub(crate) listeners: Vec<BoundListener>,
 }
@@ -53,6 +55,8 @@ impl Inheritance {
         let scoreboard =
             Scoreboard::open(claim(parsed.scoreboard)?).map_err(MasterError::system("map the scoreboard"))?;
         let totals = Totals::open(claim(parsed.totals)?).map_err(MasterError::system("map the totals"))?;
+        let locks =
+            UserLocks::open(claim(parsed.locks)?).map_err(MasterError::system("map the user locks"))?;
         let mut bound = Vec::new();
         for (fd, protocol) in &parsed.listeners {
             let listener = listeners::from_master(claim(*fd)?, *protocol)
@@ -66,6 +70,7 @@ impl Inheritance {
             channel,
             scoreboard,
             totals,
+            locks,
             handover,
             listeners: bound,
         }))
@@ -78,6 +83,7 @@ pub(crate) fn value(
     channel: &OwnedFd,
     scoreboard: &Scoreboard,
     totals: &Totals,
+    locks: &UserLocks,
     handover: &Handover,
     listeners: &[&BoundListener],
 ) -> String {
@@ -89,6 +95,7 @@ pub(crate) fn value(
         channel: channel.as_raw_fd(),
         scoreboard: scoreboard.as_fd().as_raw_fd(),
         totals: totals.as_fd().as_raw_fd(),
+        locks: locks.as_fd().as_raw_fd(),
         handover: (handover.give.as_raw_fd(), handover.take.as_raw_fd()),
         listeners,
     }
@@ -102,6 +109,7 @@ struct Parsed {
     channel: RawFd,
     scoreboard: RawFd,
     totals: RawFd,
+    locks: RawFd,
     handover: (RawFd, RawFd),
     listeners: Vec<(RawFd, Protocol)>,
 }
@@ -110,9 +118,10 @@ impl Parsed {
     fn print(&self) -> String {
         let listeners: Vec<String> =
             self.listeners.iter().map(|(fd, protocol)| format!("{fd}={}", protocol.name())).collect();
-        let Self { master, generation, channel, scoreboard, totals, handover: (give, take), .. } = self;
+        let Self { master, generation, channel, scoreboard, totals, locks, handover: (give, take), .. } =
+            self;
         format!(
-            "{VERSION};{master};{generation};{channel};{scoreboard};{totals};{give},{take};{}",
+            "{VERSION};{master};{generation};{channel};{scoreboard};{totals};{locks};{give},{take};{}",
             listeners.join(",")
         )
     }
@@ -127,6 +136,7 @@ impl Parsed {
         let channel = parts.next()?.parse().ok()?;
         let scoreboard = parts.next()?.parse().ok()?;
         let totals = parts.next()?.parse().ok()?;
+        let locks = parts.next()?.parse().ok()?;
         let (give, take) = parts.next()?.split_once(',')?;
         let handover = (give.parse().ok()?, take.parse().ok()?);
         let listeners = parts.next()?.split(',').map(parse_listener).collect::<Option<Vec<_>>>()?;
@@ -136,6 +146,7 @@ impl Parsed {
             channel,
             scoreboard,
             totals,
+            locks,
             handover,
             listeners,
         })
@@ -159,19 +170,20 @@ mod tests {
             channel: 5,
             scoreboard: 6,
             totals: 10,
+            locks: 11,
             handover: (8, 9),
             listeners: vec![(3, Protocol::Http), (4, Protocol::Uwsgi)],
         };
-        assert_eq!(parsed.print(), "3;7;2;5;6;10;8,9;3=http,4=uwsgi");
+        assert_eq!(parsed.print(), "4;7;2;5;6;10;11;8,9;3=http,4=uwsgi");
         assert_eq!(Parsed::parse(&parsed.print()), Some(parsed));
     }
 
     #[test]
     fn anything_else_is_refused() {
-        let good = "3;7;2;5;6;10;8,9;3=http";
+        let good = "4;7;2;5;6;10;11;8,9;3=http";
         assert!(Parsed::parse(good).is_some());
         for (old, new) in
-            [("3;7", "1;7"), ("8,9", "8"), ("3=http", ""), ("http", "gopher"), ("http", "http;more")]
+            [("4;7", "1;7"), ("8,9", "8"), ("3=http", ""), ("http", "gopher"), ("http", "http;more")]
         {
             let text = good.replacen(old, new, 1);
             assert_eq!(Parsed::parse(&text), None, "{text}");

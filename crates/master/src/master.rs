@@ -29,6 +29,7 @@ use crate::scoreboard::{Count, Totals};
 use crate::status::{Describer, Status};
 use crate::touch::TouchWatch;
 use crate::upgrade::Upgrade;
+use crate::user_locks::UserLocks;
 use crate::uwsgi_signals::{Now, UwsgiSignals};
 use crate::watchdog::Watchdog;
 
@@ -80,6 +81,8 @@ pub(crate) struct Master<'a> {
     pub(crate) handover: Handover,
     /// The numbers of the instance, over all generations.
     pub(crate) totals: Totals,
+    /// The user locks of the instance; replaced only when a configuration asks for more.
+    pub(crate) locks: UserLocks,
     pub(crate) signals: SignalPipe,
     /// In order of their numbers: one that serves, one that may be coming, others on their way out.
     pub(crate) generations: Vec<Generation>,

@@ -16,6 +16,7 @@ use crate::lifecycle::{Event, Farewell, Process};
 use crate::log::say;
 use crate::master::{Coming, Master, Phase};
 use crate::scoreboard::{Count, Scoreboard};
+use crate::user_locks::UserLocks;
 
 /// Generations that may drain at the same time: the requests of the oldest are cancelled when there are more.
 const DRAINING_GENERATIONS: usize = 2;
@@ -48,11 +49,17 @@ impl Master<'_> {
     }
 
     fn spawn_generation(
-        &self,
+        &mut self,
         number: u32,
         settings: Rc<Settings>,
         now_ms: u64,
     ) -> std::io::Result<Generation> {
+        if settings.signals.locks >= self.locks.count() {
+            say!(
+                "more user locks than before: until the old workers have left, they and the new ones do not exclude each other"
+            );
+            self.locks = UserLocks::create(settings.signals.locks.saturating_add(1))?;
+        }
         let (ours, theirs) = process::message_pair()?;
         let seats = settings.processes.saturating_mul(2).saturating_add(SPARE_SEATS);
         let scoreboard = Scoreboard::create(seats, settings.cores)?;
@@ -61,13 +68,21 @@ impl Master<'_> {
             theirs.as_fd(),
             scoreboard.as_fd(),
             self.totals.as_fd(),
+            self.locks.as_fd(),
             self.handover.give.as_fd(),
             self.handover.take.as_fd(),
         ];
         inherited.extend(bound.iter().map(|bound| bound.listener.fd.as_fd()));
         let listeners: Vec<_> = bound.iter().map(|bound| &bound.listener).collect();
-        let value =
-            inheritance::value(number, &theirs, &scoreboard, &self.totals, &self.handover, &listeners);
+        let value = inheritance::value(
+            number,
+            &theirs,
+            &scoreboard,
+            &self.totals,
+            &self.locks,
+            &self.handover,
+            &listeners,
+        );
         let pid = Heir {
             program: self.recipe.program,
             args: self.recipe.arguments,

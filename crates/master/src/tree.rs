@@ -25,6 +25,7 @@ use crate::status::Describer;
 use crate::surroundings::Surroundings;
 use crate::touch::TouchWatch;
 use crate::upgrade::Adoption;
+use crate::user_locks::UserLocks;
 use crate::uwsgi_signals::{Now, UwsgiSignals};
 use crate::watchdog::Watchdog;
 
@@ -111,6 +112,8 @@ fn run_on(
         recipe,
         handover: Handover::create().map_err(MasterError::system("create a pair of sockets"))?,
         totals: Totals::create().map_err(MasterError::system("create the totals"))?,
+        locks: UserLocks::create(settings.signals.locks.saturating_add(1))
+            .map_err(MasterError::system("create the user locks"))?,
         signals,
         generations: Vec::new(),
         last_number: 0,

@@ -29,6 +29,7 @@ use crate::listeners::{Listeners, SavedListener};
 use crate::log::say;
 use crate::master::{Master, Phase, Recipe};
 use crate::scoreboard::{Count, Scoreboard, Totals};
+use crate::user_locks::UserLocks;
 
 /// Holds the number of the descriptor that the saved state is in.
 const STATE_VARIABLE: &str = "GREENLOOM_MASTER_STATE";
@@ -56,6 +57,7 @@ struct Saved {
     drained: bool,
     handover: (RawFd, RawFd),
     totals: RawFd,
+    locks: RawFd,
     listeners: Vec<SavedListener>,
     generations: Vec<SavedGeneration>,
 }
@@ -126,6 +128,8 @@ impl Adoption {
         master.handover = Handover { give: claim(saved.handover.0)?, take: claim(saved.handover.1)? };
         master.totals = Totals::open(claim(saved.totals)?).map_err(MasterError::system("map the totals"))?;
         master.totals.count(Count::Upgrades);
+        master.locks =
+            UserLocks::open(claim(saved.locks)?).map_err(MasterError::system("map the user locks"))?;
         master.last_number = saved.last_number;
         master.serving = saved.serving;
         master.drained = saved.drained;
@@ -252,13 +256,19 @@ impl Master<'_> {
             drained: self.drained,
             handover: (self.handover.give.as_raw_fd(), self.handover.take.as_raw_fd()),
             totals: self.totals.as_fd().as_raw_fd(),
+            locks: self.locks.as_fd().as_raw_fd(),
             listeners: self.listeners.saved(),
             generations: self.generations.iter().map(SavedGeneration::of).collect(),
         };
         let state = process::unnamed_file("greenloom-master", &serde_json::to_vec(&saved)?)?;
         let bound = self.listeners.bound();
-        let mut inherited: Vec<BorrowedFd<'_>> =
-            vec![state.as_fd(), self.totals.as_fd(), self.handover.give.as_fd(), self.handover.take.as_fd()];
+        let mut inherited: Vec<BorrowedFd<'_>> = vec![
+            state.as_fd(),
+            self.totals.as_fd(),
+            self.locks.as_fd(),
+            self.handover.give.as_fd(),
+            self.handover.take.as_fd(),
+        ];
         inherited.extend(bound.iter().map(|bound| bound.listener.fd.as_fd()));
         for generation in &self.generations {
             inherited.push(generation.scoreboard.as_fd());

@@ -158,12 +158,13 @@ impl UserLocks {
     }
 
     /// Frees whatever a process has that is known to have ended. To be called by whoever collects it.
-    pub fn process_has_ended(&self, pid: u32) {
+    pub fn process_has_ended(&self, pid: Pid) {
+        let pid = u64::try_from(pid.get()).unwrap_or(0);
         for number in 0..self.count() {
             let Some(line) = self.line(number) else { continue };
             let head = line.words[HEAD].load(Ordering::SeqCst);
             for place in head..head + PLACES {
-                line.give_up(place, u64::from(pid));
+                line.give_up(place, pid);
             }
             line.pass_the_dead();
         }
@@ -349,7 +350,7 @@ mod tests {
         // Its number may be another process's by now: whoever has collected it says so.
         line.stand_in(1).unwrap();
         assert!(!locks.acquire(0));
-        locks.process_has_ended(1);
+        locks.process_has_ended(Pid::new(1).unwrap());
         assert!(locks.acquire(0));
     }
 

@@ -15,6 +15,7 @@ use crate::premises::Premises;
 use crate::relay::{self, Upstream};
 use crate::scoreboard::{Count, Life, Scoreboard, Totals};
 use crate::surroundings::Surroundings;
+use crate::user_locks::UserLocks;
 
 /// uWSGI's exit code of a process that could not load its application (`UWSGI_FAILED_APP_CODE`).
 pub(crate) const LOAD_FAILED: i32 = 22;
@@ -101,6 +102,9 @@ fn run_on(
     let scoreboard =
         Scoreboard::create(1, settings.cores).map_err(MasterError::system("create the scoreboard"))?;
     let totals = Totals::create().map_err(MasterError::system("create the totals"))?;
+    let locks = UserLocks::create(settings.signals.locks.saturating_add(1))
+        .map_err(MasterError::system("create the user locks"))?;
+    app.share_locks(locks);
     let (control, _) =
         relay::start(Upstream::Nobody(notifier), signals, settings.limits.worker_reload_mercy_ms)
             .map_err(MasterError::system("start a thread"))?;

@@ -12,7 +12,7 @@ use greenloom_sys::process;
 
 use crate::cores::table::State;
 use crate::worker::Worker;
-use crate::{Action, CoreId};
+use crate::{Action, Cancel, CoreId};
 
 /// Signals that may wait for a handler. Far more than a worker that lives ever has: a byte each, but who finds a
 /// thousand before it waits for more than their handlers.
@@ -107,9 +107,13 @@ impl Worker {
         control.try_clone().ok().map(Orders)
     }
 
-    /// Looks at what the master has sent, outside a turn. `false`: the worker is to leave.
-    pub fn receive_orders(&mut self) -> bool {
+    /// Looks at what the master has sent, outside a turn, while the request in `core` blocks the worker. `false`: the
+    /// worker is to leave, and the request is cancelled.
+    pub fn receive_orders(&mut self, core: CoreId) -> bool {
         self.on_control();
+        if self.is_leaving() {
+            self.cores[core].cancelled.get_or_insert(Cancel::Stop);
+        }
         !self.is_leaving()
     }
 

@@ -39,6 +39,16 @@ def hold(query):
     return f"{uwsgi.worker_id()} {most[0]}"
 
 
+def hold_until(query):
+    """Holds the lock until a file is there."""
+    uwsgi.lock()
+    uwsgi.log("a request holds the lock")
+    while not os.path.exists(query["file"]):
+        (time.sleep if "blocking" in query else pause)(0.01)
+    uwsgi.unlock()
+    return "held"
+
+
 def turns(query):
     """Counts in a file under the lock: what gets lost when two are inside."""
     for _ in range(int(query["turns"])):
@@ -132,6 +142,7 @@ def calls(query):
 
 CALLS = {
     "/hold": hold,
+    "/hold_until": hold_until,
     "/turns": turns,
     "/keep": keep,
     "/unlock": give_back,

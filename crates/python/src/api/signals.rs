@@ -156,7 +156,7 @@ fn signal_wait(py: Python<'_>, number: Option<i64>) -> PyResult<Py<PyBytes>> {
              run meanwhile",
         ));
     } else {
-        let received = drive::wait_for_signal(py, server, number)?;
+        let received = drive::wait_for_signal(py, server, core, number)?;
         server.worker.borrow_mut().note_received_signal(core, received);
     }
     Ok(PyBytes::new(py, b"").unbind())

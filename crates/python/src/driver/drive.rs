@@ -3,7 +3,7 @@
 
 use std::io;
 
-use greenloom_worker::{Action, Cancel, Leave};
+use greenloom_worker::{Action, Cancel, CoreId, Leave};
 use pyo3::prelude::*;
 
 use super::server::Server;
@@ -85,7 +85,12 @@ fn wait(py: Python<'_>, server: &'static Server) -> io::Result<()> {
 
 /// Waits for a uwsgi signal (`None`: any) in the middle of a request that nothing can suspend: runs the handlers of those
 /// that come, and nobody else; the signal that ended it.
-pub(crate) fn wait_for_signal(py: Python<'_>, server: &'static Server, wanted: Option<u8>) -> PyResult<u8> {
+pub(crate) fn wait_for_signal(
+    py: Python<'_>,
+    server: &'static Server,
+    core: CoreId,
+    wanted: Option<u8>,
+) -> PyResult<u8> {
     loop {
         loop {
             let handler = server.worker.borrow_mut().next_handler();
@@ -102,7 +107,7 @@ pub(crate) fn wait_for_signal(py: Python<'_>, server: &'static Server, wanted: O
         }
         py.check_signals()?;
         outbox::empty(server);
-        if !server.worker.borrow_mut().receive_orders() {
+        if !server.worker.borrow_mut().receive_orders(core) {
             return Err(cancelled::error(py, Cancel::Stop));
         }
     }
