@@ -40,12 +40,12 @@ def hold(query):
 
 
 def hold_until(query):
-    """Holds the lock until a file is there."""
-    uwsgi.lock()
+    """Holds a lock until a file is there."""
+    uwsgi.lock(1)
     uwsgi.log("a request holds the lock")
     while not os.path.exists(query["file"]):
         (time.sleep if "blocking" in query else pause)(0.01)
-    uwsgi.unlock()
+    uwsgi.unlock(1)
     return "held"
 
 
@@ -147,7 +147,7 @@ CALLS = {
     "/keep": keep,
     "/unlock": give_back,
     "/unlock_later": give_back_later,
-    "/locked": lambda query: str(uwsgi.is_locked()),
+    "/locked": lambda query: str(uwsgi.is_locked(int(query.get("lock", 0)))),
     "/thread": in_thread,
     "/die": die,
     "/again": again,
