@@ -68,6 +68,7 @@ soak: build
 
 storm: build $(VENV)/.tests
 	$(BIN)/python -m tests.storm $(STORM_ARGS)
+
 cycles: build
 	$(BIN)/python benches/cycles.py $(CYCLES_ARGS)
 
