@@ -3,19 +3,20 @@
 //!
 //! Every process of the tree has the file open as its standard output and error, to append. To open it anew each of them
 //! opens the path and puts the new file in the place of the old one, which the kernel does at once: a line goes to the one
-//! or to the other, whole. When a file is too long is `rotation.rs`; request lines are the worker's.
+//! or to the other, whole. When a file is too long is `rotation.rs`, whose it is `privileges.rs`; request lines are the
+//! worker's.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use greenloom_config::Settings;
 use greenloom_sys::clock::{self, LocalTime};
-use greenloom_sys::{limits, process};
+use greenloom_sys::process;
 
 use crate::error::MasterError;
 
@@ -88,8 +89,6 @@ pub struct LogFile {
     path: PathBuf,
     /// Mode bits that it is to have, new or not.
     mode: Option<u32>,
-    /// Whom it belongs to once the server has become another user.
-    owner: (Option<u32>, Option<u32>),
 }
 
 impl LogFile {
@@ -100,7 +99,6 @@ impl LogFile {
             // Fails only for an empty path, or when there is no current directory: opening it will say so.
             path: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
             mode: settings.log.file_mode,
-            owner: (settings.master_process.uid, settings.master_process.gid),
         })
     }
 
@@ -134,13 +132,6 @@ impl LogFile {
             && metadata.mode() & 0o777 != mode
         {
             file.set_permissions(PermissionsExt::from_mode(mode))?;
-        }
-        // Who opens it later on has no privileges any more.
-        let (uid, gid) = self.owner;
-        let is_theirs =
-            uid.is_none_or(|uid| uid == metadata.uid()) && gid.is_none_or(|gid| gid == metadata.gid());
-        if !is_theirs && limits::is_root() {
-            fchown(&file, uid, gid)?;
         }
         Ok(file)
     }
