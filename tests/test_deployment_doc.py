@@ -13,7 +13,7 @@ from tests.harness.server import ROOT, run
 
 TEXT = (ROOT / "docs" / "deployment.md").read_text()
 UNITS = re.findall(r"^ExecStart=\S+/greenloom (.*)$", TEXT, re.MULTILINE)
-SHELL = re.findall(r"^greenloom (.*)$", TEXT, re.MULTILINE)
+SHELL = re.findall(r"^greenloom (--.*)$", TEXT, re.MULTILINE)
 CONTAINERS = re.findall(r'^CMD (\["greenloom".*\])$', TEXT, re.MULTILINE)
 
 
