@@ -102,7 +102,7 @@ impl Python {
                 .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
         }
         let apps = std::mem::take(&mut self.apps);
-        let signals = posix_signals::install(py)
+        let signals = posix_signals::install(py, self.settings.cores)
             .map_err(|error| format!("cannot set up handlers of posix signals: {error}"))?;
         worker.watch_wakeup(signals).map_err(|error| format!("cannot watch for posix signals: {error}"))?;
         let engine = engine::make(py, &self.settings)?;

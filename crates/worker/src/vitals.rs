@@ -88,12 +88,16 @@ impl Worker {
 
     /// A deadline has cancelled a request: says so if it was the request's own.
     pub(crate) fn note_user_deadline(&mut self, core: CoreId) {
-        if self.cores[core].user_deadline_ms <= self.reactor.now_ms() {
-            let request = &self.cores[core].request;
-            let printable = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
-            let (method, uri) = (printable(request.method()), printable(request.uri()));
-            let core = core.0;
-            self.log_server(&format!("HARAKIRI (user): core {core} is cancelled: {method} {uri}"));
+        let slot = &self.cores[core];
+        if slot.user_deadline_ms > self.reactor.now_ms() {
+            return;
         }
+        // What a client sends must not look like a line of ours.
+        let printable = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        let what = match slot.signal {
+            Some(number) => format!("the handler of signal {number}"),
+            None => format!("{} {}", printable(slot.request.method()), printable(slot.request.uri())),
+        };
+        self.log_server(&format!("HARAKIRI (user): core {} is cancelled: {what}", core.0));
     }
 }

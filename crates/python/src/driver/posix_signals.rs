@@ -17,8 +17,12 @@ use pyo3::types::PyDict;
 use crate::stacks;
 use crate::traceback::log_line;
 
+/// `faulthandler` prints the stacks of a hundred threads at most; the application may have some of its own.
+const DUMPED_CORES: u32 = 80;
+
 /// Sets both up, on the main thread of a worker. What is returned becomes readable when a handler has to run.
-pub(crate) fn install(py: Python<'_>) -> PyResult<OwnedFd> {
+/// `cores`: so many requests at most.
+pub(crate) fn install(py: Python<'_>, cores: u32) -> PyResult<OwnedFd> {
     let signal = py.import("signal")?;
     let number = signal.getattr("SIGUSR2")?;
     if signal.call_method1("getsignal", (&number,))?.eq(signal.getattr("SIG_DFL")?)? {
@@ -26,7 +30,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<OwnedFd> {
     } else {
         log_line("the application handles SIGUSR2 itself: it prints no stacks of requests");
     }
-    answer_the_master(py, &signal)?;
+    answer_the_master(py, &signal, cores)?;
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;
@@ -40,7 +44,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<OwnedFd> {
 }
 
 /// Takes the signals of [`Question`]. One that the application has taken is left to it: the master then learns nothing.
-fn answer_the_master(py: Python<'_>, signal: &Bound<'_, PyModule>) -> PyResult<()> {
+fn answer_the_master(py: Python<'_>, signal: &Bound<'_, PyModule>, cores: u32) -> PyResult<()> {
     let is_free = |question: Question| -> PyResult<bool> {
         signal.call_method1("getsignal", (question.number(),))?.eq(signal.getattr("SIG_DFL")?)
     };
@@ -51,8 +55,8 @@ fn answer_the_master(py: Python<'_>, signal: &Bound<'_, PyModule>) -> PyResult<(
         let options = PyDict::new(py);
         // Not `sys.stderr`, which an application may have replaced by something without a descriptor.
         options.set_item("file", 2)?;
-        // Under uGreen those of suspended requests are among them.
-        options.set_item("all_threads", true)?;
+        // Under uGreen those of suspended requests are among them; of too many the one that matters may be left out.
+        options.set_item("all_threads", cores <= DUMPED_CORES)?;
         py.import("faulthandler")?.call_method("register", (Question::Dump.number(),), Some(&options))?;
     }
     Ok(())
