@@ -69,7 +69,8 @@ def test_exactly_the_stuck_one(server, gate, target, culprit):
     assert culprit in report
     assert f"GET {target}" in report
     assert "GET /hold" in report
-    (logged,) = {line for line in report.splitlines() if f"GET {target}" in line}
+    # The stacks have their own lines for the requests.
+    (logged,) = {line for line in report.splitlines() if f"- GET {target}" in line}
     core = logged.partition("[core ")[2].partition("]")[0]
     assert f"core {core} !!!" in report, "the one that is stuck is named, and not the lowest"
 
