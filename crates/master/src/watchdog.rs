@@ -313,6 +313,15 @@ mod tests {
     }
 
     #[test]
+    fn one_whose_requests_are_gone_is_spared() {
+        let mut watchdog = Watchdog::default();
+        assert_eq!(watchdog.check(1000, &[busy(5, 0)]).len(), 1);
+        let idle = Sighting { occupied: false, ..busy(5, 0) };
+        assert_eq!(watchdog.check(1020, &[idle]), [Decision::Spare { pid: pid(5) }]);
+        assert_eq!(until(&mut watchdog, 9000, 1040, &mut |_| vec![idle]), []);
+    }
+
+    #[test]
     fn idle_workers_and_those_without_a_limit_are_left_alone() {
         let mut watchdog = Watchdog::default();
         let idle = Sighting { occupied: false, ..busy(5, 0) };
