@@ -78,7 +78,7 @@ impl Worker {
         let leaves = self.draining || self.makes_room();
         if let Some(handover) = self.handover.as_mut().filter(|handover| !handover.watched && !leaves) {
             let token = u64::from(kind::TAKE) << 56;
-            self.reactor.add(handover.take.as_raw_fd(), epoll::IN | epoll::EXCLUSIVE, token)?;
+            self.reactor.add(handover.take.as_raw_fd(), epoll::IN, token)?;
             handover.watched = true;
         }
         self.accepting_paused = false;

@@ -10,6 +10,8 @@
 //! - **No byte is lost.** What the kernel has received stays with the socket, what was read goes along. The other worker
 //!   may be the first to look at either.
 //! - **The queue is full, or takes no packet that large:** the connection stays, and is served here meanwhile.
+//! - **Nobody is overlooked.** Every worker that accepts is woken for what is given away, not one as for a listener: that
+//!   one may be leaving, too, and a connection with a request in it would lie in the queue until the next one comes.
 //! - **No descriptor is lost.** A packet is not received while there is no room for its descriptor.
 
 use std::collections::VecDeque;
