@@ -191,6 +191,61 @@ mod tests {
     }
 
     #[test]
+    fn a_handler_that_will_not_end_is_given_up_and_its_core_serves_again() {
+        thread_local!(static GIVEN_UP: Cell<u32> = const { Cell::new(0) });
+        let (mut worker, _, mut master) = obedient(1);
+        raise(&mut master, 1);
+        drive(&mut worker, endless, &mut |worker| !worker.is_idle());
+        for _ in 0..20 {
+            worker.cancel_all();
+            worker.turn().unwrap();
+            while let Some(action) = worker.next_action() {
+                match action {
+                    // It swallows what it is told.
+                    Action::Resume(core, Wakeup::Cancelled(Cancel::Stop)) => {
+                        worker.sleep(core, 60_000);
+                        worker.suspend(core);
+                    }
+                    Action::Abandon(core) => {
+                        GIVEN_UP.set(GIVEN_UP.get() + 1);
+                        worker.end_handler(core, true);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert_eq!((GIVEN_UP.get(), worker.counters().abandoned, worker.is_idle()), (1, 1, true));
+        raise(&mut master, 2);
+        drive(&mut worker, sleepy, &mut |worker| worker.counters().signals == 2 && worker.is_idle());
+    }
+
+    #[test]
+    fn a_request_that_ends_while_it_waits_is_not_woken_in_its_successor() {
+        let (mut worker, address, mut master) = obedient(1);
+        let mut client = get(address, "/");
+        let core = loop {
+            worker.turn().unwrap();
+            if let Some(Action::Start(core)) = worker.next_action() {
+                break core;
+            }
+        };
+        worker.wait_signal(core, None);
+        // The application has come back to it by itself, and it ends.
+        hello(&mut worker, core, 0, None);
+        worker.finish(core);
+        let mut got = Vec::new();
+        drive(&mut worker, sleepy, &mut |_| has_answer(&mut client, &mut got, b"hello /"));
+        let successor = get(address, "/sleep");
+        drive(&mut worker, sleepy, &mut |worker| worker.in_flight().iter().any(|one| one.core == core));
+        raise(&mut master, 1);
+        drive(&mut worker, sleepy, &mut |worker| {
+            worker.counters().signals == 1 && worker.in_flight().len() == 1
+        });
+        assert_ne!(worker.in_flight()[0].doing, Doing::Runs);
+        drop(successor);
+    }
+
+    #[test]
     fn signals_that_nobody_handles_in_time_are_dropped_and_counted() {
         let (mut worker, _, mut master) = obedient(1);
         let flood = ToWorker::Signal(1).encode().repeat(3000);
