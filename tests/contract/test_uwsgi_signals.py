@@ -143,6 +143,16 @@ class TestSuspendedHandlers:
         assert server.wait_exit() == 0
         assert all_events(server)[-1].startswith("slow Cancelled")
 
+    def test_their_stacks_are_shown(self, suspending, fresh_engine):
+        server = fresh_engine("contract_uwsgi_signals", cores=2, env={"SLOW_S": "60"})
+        raise_signal(server, SLOW)
+        wait_for(server, "slow begins")
+        server.signal(signal.SIGUSR2, server.worker())
+        server.wait_for_log(rf"core \d+: handler of signal {SLOW}, \d+ ms old, \d+ ms left")
+        server.wait_for_log(r"in slow\n")
+        stop_at_once(server)
+        assert server.wait_exit() == 0
+
 
 @pytest.mark.engines("none")
 class TestPlainHandlers:
@@ -245,9 +255,33 @@ class TestRegistering:
         server.wait_for_log("you cannot register signals without a master")
 
     def test_decorators(self, server):
-        # The lowest number that is free is that of the timer, when there is none, of nothing.
-        assert evaluate(server, "uwsgi.signal_registered(0)") == "None"
         assert evaluate(server, f"uwsgi.signal_registered({SLOW})") == "True"
+        assert evaluate(server, "decorators.get_free_signal()") == "0"
+        assert "started" in evaluate(server, "decorators.postfork_chain")
+        # The function stays what it is, and a thread is one.
+        assert evaluate(server, "decorators.signal(60)(note)%20is%20note") == "True"
+        assert evaluate(server, "decorators.thread(note)(61).join()") == "None"
+        assert wait_for(server, "handled 61") == [1]
+        assert evaluate(server, "decorators.lock(uwsgi.is_locked)()") == "True"
+        assert evaluate(server, "uwsgi.is_locked()") == "False"
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            "mulefunc(note)(1)",
+            "mulefunc(2)(note)(1)",
+            "mule(1)",
+            "farm('a')",
+            "spool(note)({})",
+            "spool(pass_arguments=True)(note).spool()",
+            "spoolraw(note).spool()",
+            "rpc('f')(note)",
+        ],
+    )
+    def test_decorators_for_what_is_not_there(self, server, call):
+        answer = evaluate(server, f"decorators.{call}")
+        assert answer.startswith("NotImplementedError: "), answer
+        assert re.search(r"greenloom has no|it has no", answer), answer
 
     def test_postfork(self, fresh_engine):
         server = fresh_engine("contract_uwsgi_signals", "--processes", "2", cores=2)

@@ -12,12 +12,15 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     use std::rc::Rc;
+    use std::time::{Duration, Instant};
 
     use greenloom_worker::config::{Protocol, Settings};
     use greenloom_worker::proto::control::{Frames, FromWorker, ToWorker};
     use greenloom_worker::{
         Action, Alone, Cancel, CoreId, Doing, Leave, Listen, Locked, UserLocks, Wakeup, Worker, WorkerOptions,
     };
+
+    use proptest::prelude::*;
 
     use crate::toy::{Step, connect, count, drive, hello, received};
 
@@ -415,5 +418,141 @@ mod tests {
         drop(clients);
         drive(&mut worker, careful, &mut |worker| worker.busy_cores() == 0);
         assert!(!shared.in_line.get() && !shared.ours.get());
+    }
+
+    /// What may happen to a lock.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        /// A request asks for it.
+        Ask,
+        /// Whoever has it gives it back, and ends.
+        GiveBack,
+        /// The application throws into a request that waits.
+        Interrupt(usize),
+        /// The other process takes it if it is free, or stands in line.
+        TheyAsk,
+        TheyGiveBack,
+    }
+
+    fn step() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            3 => Just(Event::Ask),
+            3 => Just(Event::GiveBack),
+            1 => (0..8_usize).prop_map(Event::Interrupt),
+            1 => Just(Event::TheyAsk),
+            2 => Just(Event::TheyGiveBack),
+        ]
+    }
+
+    /// A worker whose requests do what a story says.
+    struct Story {
+        worker: Worker,
+        address: SocketAddr,
+        shared: Rc<Shared>,
+        clients: Vec<TcpStream>,
+        /// The request that has the lock.
+        holder: Option<CoreId>,
+        waiting: Vec<CoreId>,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let (worker, address, shared) = locking(8);
+            Self { worker, address, shared, clients: Vec::new(), holder: None, waiting: Vec::new() }
+        }
+
+        /// Turns until nothing is left to do; notes who goes on with the lock.
+        fn settle(&mut self) {
+            loop {
+                self.worker.turn().unwrap();
+                let mut quiet = true;
+                while let Some(action) = self.worker.next_action() {
+                    quiet = false;
+                    match action {
+                        Action::Start(core) => match self.worker.lock(core, 0) {
+                            Locked::Now => self.enters(core),
+                            Locked::Suspended => self.waiting.push(core),
+                        },
+                        Action::Resume(core, why) => {
+                            let at = self.waiting.iter().position(|&other| other == core);
+                            self.waiting.remove(at.expect("only who waits is resumed"));
+                            let has_it = self.worker.lock_outcome(core, 0);
+                            if matches!(why, Wakeup::Cancelled(_)) {
+                                if has_it {
+                                    self.worker.unlock(0);
+                                }
+                                self.worker.fail(core);
+                            } else {
+                                assert!(has_it, "woken for nothing");
+                                self.enters(core);
+                            }
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+                if quiet && !self.worker.has_work() {
+                    return;
+                }
+            }
+        }
+
+        fn enters(&mut self, core: CoreId) {
+            assert!(self.shared.ours.get() && !self.shared.theirs.get(), "two processes have it");
+            assert_eq!(self.holder.replace(core), None, "two requests have it");
+        }
+
+        fn happens(&mut self, event: Event) {
+            match event {
+                Event::Ask if self.worker.busy_cores() < 8 => {
+                    let before = self.worker.busy_cores();
+                    self.clients.push(get(self.address, "/"));
+                    let deadline = Instant::now() + Duration::from_secs(8);
+                    while self.worker.busy_cores() == before {
+                        assert!(Instant::now() < deadline, "the request has not come");
+                        self.settle();
+                    }
+                }
+                Event::GiveBack => {
+                    if let Some(core) = self.holder.take() {
+                        self.worker.unlock(0);
+                        self.worker.fail(core);
+                    }
+                }
+                Event::Interrupt(n) if !self.waiting.is_empty() => {
+                    let core = self.waiting.remove(n % self.waiting.len());
+                    self.worker.interrupted(core);
+                    assert!(!self.worker.lock_outcome(core, 0), "nobody has given it the lock");
+                    self.worker.fail(core);
+                }
+                Event::TheyAsk if self.shared.ours.get() => self.shared.they_wait.set(true),
+                Event::TheyAsk => self.shared.theirs.set(true),
+                Event::TheyGiveBack => self.shared.theirs.set(false),
+                Event::Ask | Event::Interrupt(_) => {}
+            }
+            self.settle();
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn whatever_happens_one_has_the_lock_and_everybody_gets_it(
+            events in prop::collection::vec(step(), 1..60),
+        ) {
+            let mut story = Story::new();
+            for event in events {
+                story.happens(event);
+            }
+            // The other process is done for good: everybody who waits gets his turn.
+            let deadline = Instant::now() + Duration::from_secs(8);
+            while story.worker.busy_cores() > 0 {
+                story.shared.they_wait.set(false);
+                story.happens(Event::TheyGiveBack);
+                story.happens(Event::GiveBack);
+                prop_assert!(Instant::now() < deadline, "{:?} wait for ever", story.waiting);
+            }
+            prop_assert!(!story.shared.ours.get() && !story.shared.in_line.get());
+        }
     }
 }

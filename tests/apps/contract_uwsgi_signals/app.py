@@ -12,6 +12,7 @@ import time
 from urllib.parse import parse_qs
 
 import uwsgi
+import uwsgidecorators
 from uwsgidecorators import get_free_signal, postfork, signal, timer
 
 NOTHING = 30
@@ -154,10 +155,15 @@ def register_late(query):
     return "registered"
 
 
+NAMES = {"uwsgi": uwsgi, "decorators": uwsgidecorators, "note": note}
+
+
 def evaluate(query):
     """The type and text of what a call raises, or its result."""
     try:
-        return repr(eval(one(query, "call"), {"uwsgi": uwsgi, "note": note}))
+        return repr(
+            eval(one(query, "call"), {"uwsgi": uwsgi, "note": note, "decorators": uwsgidecorators})
+        )
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
