@@ -14,7 +14,7 @@ import pytest
 
 from tests.harness import procs
 from tests.harness.server import APPS, READY, Server, run
-from tests.harness.status import connect, ctl, status
+from tests.harness.status import ask_http, connect, ctl, stats, status
 from tests.harness.waiting import until
 
 HELLO = ("--chdir", str(APPS / "hello"), "--module", "app")
@@ -152,6 +152,18 @@ class TestCommands:
         assert "the program was replaced, generation 2 serves" in done.stdout
         assert server.get("/").body == b"two\n"
         assert status(where)["upgrades"] == 1
+
+    def test_the_doors_stay_open_over_an_upgrade(self, changing, where):
+        server, _ = changing("--stats", "127.0.0.1:0", "--metrics", "127.0.0.1:0")
+        before = where.stat().st_ino
+        assert ctl(where, "upgrade", deadline_s=60).returncode == 0
+        assert stats(server)["greenloom"]["upgrades"] == 1
+        assert ask_http(server, "/readyz").status == 200
+        assert where.stat().st_ino == before
+        assert server.count_log("Stats server enabled") == 1
+        server.signal(signal.SIGTERM)
+        assert server.wait_exit() == 0
+        assert not where.exists()
 
     def test_workers(self, fresh, where):
         server = fresh("hello", "--control-socket", str(where))

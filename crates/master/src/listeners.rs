@@ -56,7 +56,7 @@ pub(crate) struct SavedListener {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum SavedAddress {
+pub(crate) enum SavedAddress {
     Tcp { host: String, port: u16 },
     Unix(PathBuf),
     Abstract(Vec<u8>),

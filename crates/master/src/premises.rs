@@ -10,7 +10,7 @@ use crate::listeners::Listeners;
 use crate::made_file::Quietly;
 use crate::pidfile::Pidfile;
 use crate::privileges::Privileges;
-use crate::status::Status;
+use crate::status::{Endpoint, Status};
 use crate::upgrade::Adoption;
 
 /// The instance's place.
@@ -40,8 +40,9 @@ impl Premises {
             Some(adoption) => (adoption.listeners()?, Predecessors::Ours),
             None => (Listeners::bind(settings, activation, privileges.owner())?, Predecessors::Others),
         };
+        let endpoints = adoption.map(Adoption::endpoints).transpose()?;
         let mut premises = Self { listeners, fifos: None, pidfile: None, status: Status::new()? };
-        match premises.furnish(settings, privileges, predecessors) {
+        match premises.furnish(settings, privileges, predecessors, endpoints) {
             Ok(()) => Ok(premises),
             Err(error) => {
                 premises.leave(Quietly::Yes);
@@ -67,10 +68,11 @@ impl Premises {
         settings: &Settings,
         privileges: Privileges,
         predecessors: Predecessors,
+        endpoints: Option<Vec<Endpoint>>,
     ) -> Result<(), MasterError> {
         if settings.master {
             self.fifos = Fifos::create(&settings.master_process.fifos, privileges.owner(), predecessors)?;
-            self.status.bind(settings, privileges.owner())?;
+            self.status.bind(settings, privileges.owner(), endpoints)?;
         }
         self.pidfile = settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
         privileges.hand_over_log(settings);

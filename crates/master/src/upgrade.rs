@@ -29,6 +29,7 @@ use crate::listeners::{Listeners, SavedListener};
 use crate::log::say;
 use crate::master::{Master, Phase, Recipe};
 use crate::scoreboard::{Count, Scoreboard, Totals};
+use crate::status::{Endpoint, SavedEndpoint};
 use crate::user_locks::UserLocks;
 
 /// Holds the number of the descriptor that the saved state is in.
@@ -59,6 +60,7 @@ struct Saved {
     totals: RawFd,
     locks: RawFd,
     listeners: Vec<SavedListener>,
+    status: Vec<SavedEndpoint>,
     generations: Vec<SavedGeneration>,
 }
 
@@ -120,6 +122,11 @@ impl Adoption {
     /// Takes the listeners over.
     pub(crate) fn listeners(&self) -> Result<Listeners, MasterError> {
         Listeners::adopt(&self.saved.listeners)
+    }
+
+    /// Takes the sockets of statistics, metrics and commands over.
+    pub(crate) fn endpoints(&self) -> Result<Vec<Endpoint>, MasterError> {
+        self.saved.status.iter().map(SavedEndpoint::adopt).collect()
     }
 
     /// Takes the processes over, into a master that was just made.
@@ -258,6 +265,7 @@ impl Master<'_> {
             totals: self.totals.as_fd().as_raw_fd(),
             locks: self.locks.as_fd().as_raw_fd(),
             listeners: self.listeners.saved(),
+            status: self.status.saved(),
             generations: self.generations.iter().map(SavedGeneration::of).collect(),
         };
         let state = process::unnamed_file("greenloom-master", &serde_json::to_vec(&saved)?)?;
@@ -270,6 +278,7 @@ impl Master<'_> {
             self.handover.take.as_fd(),
         ];
         inherited.extend(bound.iter().map(|bound| bound.listener.fd.as_fd()));
+        inherited.extend(self.status.descriptors());
         for generation in &self.generations {
             inherited.push(generation.scoreboard.as_fd());
             inherited.extend(generation.channel().map(|fd| fd.as_fd()));

@@ -32,14 +32,14 @@ use greenloom_sys::process;
 
 use crate::commands::{Answer, Asker, Command};
 use crate::error::MasterError;
-use crate::made_file::{MadeFile, Quietly};
+use crate::made_file::Quietly;
 use crate::privileges::Owner;
 use crate::scoreboard::Totals;
-use endpoint::Endpoint;
 use server::{Order, Reply, Server, Wires};
 use snapshot::Board;
 
 pub(crate) use describe::Describer;
+pub(crate) use endpoint::{Endpoint, SavedEndpoint};
 pub use request::fuzz_control_request;
 
 /// The master's end of it.
@@ -47,9 +47,8 @@ pub use request::fuzz_control_request;
 pub(crate) struct Status {
     board: Board,
     settings: StatusSettings,
-    /// Until the thread runs.
-    endpoints: Vec<Endpoint>,
-    files: Vec<MadeFile>,
+    /// Shared with the thread.
+    endpoints: Arc<Vec<Endpoint>>,
     orders: (Sender<Order>, Receiver<Order>),
     replies: (Sender<Reply>, Option<Receiver<Reply>>),
     wake_master: Arc<EventFd>,
@@ -64,8 +63,7 @@ impl Status {
         Ok(Self {
             board: Board::default(),
             settings: StatusSettings::default(),
-            endpoints: Vec::new(),
-            files: Vec::new(),
+            endpoints: Arc::default(),
             orders: mpsc::channel(),
             replies: (send_reply, Some(replies)),
             wake_master: eventfd()?,
@@ -73,17 +71,32 @@ impl Status {
         })
     }
 
-    /// Binds what the settings name, with files for `owner`.
-    pub(crate) fn bind(&mut self, settings: &Settings, owner: Owner) -> Result<(), MasterError> {
+    /// Binds what the settings name, with files for `owner`; see [`endpoint::bind`].
+    pub(crate) fn bind(
+        &mut self,
+        settings: &Settings,
+        owner: Owner,
+        old: Option<Vec<Endpoint>>,
+    ) -> Result<(), MasterError> {
         self.settings = settings.status.clone();
-        self.endpoints = endpoint::bind(settings, owner)?;
-        self.files = self.endpoints.iter().filter_map(|endpoint| endpoint.file.clone()).collect();
+        self.endpoints = Arc::new(endpoint::bind(settings, owner, old)?);
         Ok(())
     }
 
+    /// What the master's next program has to know of the sockets.
+    pub(crate) fn saved(&self) -> Vec<SavedEndpoint> {
+        self.endpoints.iter().map(Endpoint::saved).collect()
+    }
+
+    /// The sockets, to be inherited by that program.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.endpoints.iter().map(|endpoint| endpoint.socket.as_fd())
+    }
+
     /// Removes the files that are still the ones this process made.
-    pub(crate) fn vacuum(&mut self, quietly: Quietly) {
-        self.files.drain(..).for_each(|file| file.vacuum("unix socket", quietly));
+    pub(crate) fn vacuum(&self, quietly: Quietly) {
+        let files = self.endpoints.iter().filter_map(|endpoint| endpoint.file.as_ref());
+        files.for_each(|file| file.vacuum("unix socket", quietly));
     }
 
     /// Starts the thread, if there is anything for it to serve. To be called once, when the process forks no more and has
@@ -98,7 +111,7 @@ impl Status {
             wake_master: Arc::clone(&self.wake_master),
             wake_us: Arc::clone(&self.wake_thread),
         };
-        let endpoints = std::mem::take(&mut self.endpoints);
+        let endpoints = Arc::clone(&self.endpoints);
         let host = host();
         let server =
             Server::new(endpoints, self.board.clone(), totals.clone(), host, self.settings.clone(), wires)

@@ -69,7 +69,7 @@ pub(super) struct Wires {
 #[derive(Debug)]
 pub(super) struct Server {
     epoll: Epoll,
-    endpoints: Vec<Endpoint>,
+    endpoints: Arc<Vec<Endpoint>>,
     board: Board,
     totals: Totals,
     host: Host,
@@ -106,7 +106,7 @@ enum State {
 
 impl Server {
     pub(super) fn new(
-        endpoints: Vec<Endpoint>,
+        endpoints: Arc<Vec<Endpoint>>,
         board: Board,
         totals: Totals,
         host: Host,
@@ -115,7 +115,7 @@ impl Server {
     ) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(wires.wake_us.as_fd().as_raw_fd(), epoll::IN, WAKE)?;
-        for (token, endpoint) in (FIRST_ENDPOINT..).zip(&endpoints) {
+        for (token, endpoint) in (FIRST_ENDPOINT..).zip(endpoints.iter()) {
             greenloom_sys::process::set_nonblocking(endpoint.socket.as_fd())?;
             epoll.add(endpoint.socket.as_raw_fd(), epoll::IN, token)?;
         }
