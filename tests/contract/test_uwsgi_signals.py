@@ -142,6 +142,7 @@ class TestSuspendedHandlers:
         stop_at_once(server)
         assert server.wait_exit() == 0
         assert all_events(server)[-1].startswith("slow Cancelled")
+        assert server.count_log(rf"the handler of signal {SLOW} was cancelled: stop$") == 1
 
     def test_their_stacks_are_shown(self, suspending, fresh_engine):
         server = fresh_engine("contract_uwsgi_signals", cores=2, env={"SLOW_S": "60"})

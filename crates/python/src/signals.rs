@@ -153,6 +153,10 @@ pub(crate) fn handle(py: Python<'_>, server: &'static Server, core: CoreId) -> O
                 Err(error)
                     if server.worker.borrow().cancelled(core).is_some() && cancelled::is_end(py, &error) =>
                 {
+                    // There is no request line that could say it.
+                    let why = server.worker.borrow().cancelled(core);
+                    let why = why.map_or_else(String::new, |why| why.to_string());
+                    log_line(&format!("[uwsgi-signal] the handler of signal {number} was cancelled: {why}"));
                     Ending::Complete
                 }
                 Err(error) => {
