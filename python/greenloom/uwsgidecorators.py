@@ -44,7 +44,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Handler = TypeVar("Handler", bound=Callable[[int], object])
 Hook = TypeVar("Hook", bound=Callable[[], object])
-Function = TypeVar("Function", bound=Callable[..., object])
 
 SIGNALS = 256
 """How many signals there are."""
@@ -227,16 +226,6 @@ def harakiri(seconds: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
 # ---- what greenloom does not have
 
 
-def rpc(name: str) -> Callable[[Function], Function]:
-    """Register the function for RPC, which greenloom does not have."""
-
-    def register(f: Function) -> Function:
-        uwsgi.register_rpc(name, f)
-        return f
-
-    return register
-
-
 def _absent(what: str, remedy: str) -> NoReturn:
     raise NotImplementedError(f"uwsgidecorators.{what} is not available in greenloom: {remedy}")
 
@@ -258,6 +247,11 @@ def mulefunc(f: object) -> Callable[..., object]:
 
         return refuse
     return mulefunc
+
+
+def rpc(name: str) -> NoReturn:
+    """Say that there is no RPC: nobody could call the function."""
+    _absent("rpc", "it has no RPC; call the other service over HTTP, or the function itself")
 
 
 def mule(num: int) -> NoReturn:
