@@ -74,6 +74,16 @@ pub fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// The same with this mode, less the bits of the umask, from the first moment on: nobody finds the file with another one, and no
+/// other file gets it.
+pub fn bind_unix_with_mode(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    let socket = new_socket(AddressFamily::UNIX)?;
+    // Linux makes the file with the mode that the socket has.
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(mode))?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
 /// A UNIX socket bound to a name in the abstract namespace (unix(7)), not yet listening.
 pub fn bind_abstract(name: &[u8]) -> io::Result<OwnedFd> {
     let socket = new_socket(AddressFamily::UNIX)?;
@@ -184,6 +194,17 @@ fn set_defer_accept(socket: BorrowedFd<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unix_socket_is_made_with_its_mode() {
+        use std::os::unix::fs::MetadataExt as _;
+        let path = std::env::temp_dir().join(format!("greenloom-mode-{}", std::process::id()));
+        let socket = bind_unix_with_mode(&path, 0o600).unwrap();
+        let mode = path.symlink_metadata().unwrap().mode() & 0o777;
+        std::fs::remove_file(&path).unwrap();
+        drop(socket);
+        assert_eq!(mode, 0o600);
+    }
 
     #[test]
     fn the_queue_of_a_tcp_listener_is_counted() {

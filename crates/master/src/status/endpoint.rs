@@ -4,7 +4,6 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use greenloom_config::{Address, Settings};
@@ -165,12 +164,11 @@ fn tcp(host: &str, port: u16) -> io::Result<OwnedFd> {
 }
 
 fn unix(path: &Path, service: Service, owner: Owner) -> io::Result<(OwnedFd, MadeFile)> {
-    let socket = listen::bind_unix(path)?;
+    let socket = match service {
+        Service::Control => listen::bind_unix_with_mode(path, COMMANDS_MODE)?,
+        Service::Stats | Service::Metrics => listen::bind_unix(path)?,
+    };
     let file = MadeFile::note(path, owner)?;
-    if service == Service::Control {
-        // Before it listens: until then nobody can connect.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(COMMANDS_MODE))?;
-    }
     listen::listen(socket.as_fd(), BACKLOG)?;
     Ok((socket, file))
 }

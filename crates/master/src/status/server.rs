@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
 
 use greenloom_config::StatusSettings;
 use greenloom_sys::clock::monotonic_ms;
@@ -34,6 +35,8 @@ const PATIENCE_MS: u64 = 10_000;
 const LINGER_MS: u64 = 1000;
 /// Connections accepted in a row.
 const ACCEPTS: usize = 16;
+/// Rest after an accept that failed.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// Bytes received at a time.
 const BUFFER: usize = 4096;
 
@@ -172,7 +175,15 @@ impl Server {
     fn accept(&mut self, endpoint: usize) -> bool {
         let Some(endpoint) = self.endpoints.get(endpoint) else { return false };
         let service = endpoint.service;
-        let Ok(Some((socket, _))) = net::accept(endpoint.socket.as_fd()) else { return false };
+        let socket = match net::accept(endpoint.socket.as_fd()) {
+            Ok(Some((socket, _))) => socket,
+            Ok(None) => return false,
+            Err(_) => {
+                // No descriptors, no memory: whoever waits there is still there afterwards, and would be found at once.
+                std::thread::park_timeout(ACCEPT_RETRY);
+                return false;
+            }
+        };
         self.make_room(service);
         let id = self.next_client;
         self.next_client += 1;
