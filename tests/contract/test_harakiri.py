@@ -9,7 +9,9 @@ import time
 
 import pytest
 
+from tests.harness import procs
 from tests.harness.http import Malformed, Truncated
+from tests.harness.status import stats
 from tests.harness.uwsgi import packet, variables
 from tests.harness.waiting import until
 
@@ -333,6 +335,9 @@ def test_a_stopped_worker(serve_watched):
     server = serve_watched()
     pid = server.worker()
     wait(server, "/yielding", 2)
+    # Not in the middle of the turn that has answered.
+    server.wait_requests(1)
+    until(lambda: procs.state(pid) == "S", "the loop waits")
     server.signal(signal.SIGSTOP, pid)
     wait_for_the_end(server, pid)
     assert server.count_log(r"its process is T \(stopped\)$") == 1
@@ -352,7 +357,7 @@ def test_a_worker_that_is_to_leave(serve_watched):
 
 
 def test_again_and_again(serve_watched):
-    server = serve_watched("--harakiri", "300ms")
+    server = serve_watched("--harakiri", "300ms", "--stats", "127.0.0.1:0")
     for _ in range(3):
         server.begin()
         pid = server.worker()
@@ -360,6 +365,7 @@ def test_again_and_again(serve_watched):
         wait_for_the_end(server, pid)
         assert server.count_log(REPORT) == 1
         assert server.get("/hello").body == b"hello\n"
+    assert [worker["harakiri_count"] for worker in stats(server)["workers"]] == [3]
 
 
 class TestUserHarakiri:
