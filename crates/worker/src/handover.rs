@@ -85,9 +85,6 @@ impl Worker {
             Some(handover) => handover.leaving = true,
         }
         self.close_listeners();
-        // The news of what others have given may have come to us alone: the kernel wakes one. Given once more, it wakes
-        // somebody who stays.
-        self.take_all();
         for key in self.connections.keys() {
             if self.connections.get(key).is_some_and(holds_no_request) {
                 self.offer(key);
@@ -209,7 +206,7 @@ impl Worker {
         }
     }
 
-    /// Takes all connections out of the queue.
+    /// Takes all connections out of the queue: the instance stops, and nobody may come after us.
     pub(crate) fn take_all(&mut self) {
         while self.take_one() {}
     }

@@ -223,28 +223,6 @@ fn what_waits_at_the_listener_is_given_away_unread() {
     check_ends(world, &mut clients);
 }
 
-/// The kernel wakes one of those that wait for the queue, and that may have been this one.
-#[test]
-fn what_waits_in_the_queue_is_passed_on() {
-    let mut world = World::new(3, |_| ());
-    let mut client = client_of(&mut world, 0);
-    client.get("/first");
-    settle(&mut world, &mut client);
-    world.hosts[0].worker.make_room();
-    world.turn(0);
-    assert_eq!((world.hosts[0].left, world.connections()), (Some(Leave::Drained), vec![0, 0, 0]));
-    world.hosts[1].worker.make_room();
-    while world.hosts[1].left.is_none() {
-        world.turn(1);
-    }
-    let counters = world.hosts[1].worker.counters();
-    assert_eq!((counters.taken, counters.given), (1, 1));
-    client.get("/second");
-    settle(&mut world, &mut client);
-    assert_eq!(world.hosts[2].served, 1);
-    check_ends(world, &mut [client]);
-}
-
 #[test]
 fn while_nobody_takes_connections_they_are_served_where_they_are() {
     let mut world = World::new(1, |_| ());
