@@ -5,7 +5,7 @@ use greenloom_config::Recycling;
 use greenloom_proto::control::FromWorker;
 use greenloom_sys::process::{self, Pid};
 
-use crate::worker::Worker;
+use crate::worker::{Worker, kind};
 
 /// How often memory is looked at, at most: that is a file to be read.
 const MEMORY_MS: u64 = 100;
@@ -20,6 +20,8 @@ pub(crate) struct Recycler {
     requests: u64,
     started_ms: u64,
     memory_at_ms: u64,
+    /// A request has ended since memory was looked at.
+    unseen: bool,
     asked: bool,
 }
 
@@ -29,7 +31,15 @@ impl Recycler {
         let further = limits.max_requests_delta.saturating_mul(u64::from(worker.saturating_sub(1)));
         let max_requests =
             if limits.max_requests == 0 { 0 } else { limits.max_requests.saturating_add(further) };
-        Self { limits: limits.clone(), max_requests, requests: 0, started_ms, memory_at_ms: 0, asked: false }
+        Self {
+            limits: limits.clone(),
+            max_requests,
+            requests: 0,
+            started_ms,
+            memory_at_ms: 0,
+            unseen: false,
+            asked: false,
+        }
     }
 
     /// A request has ended. `memory` gives address space and resident memory in bytes. Says once, and why, that it is
@@ -52,9 +62,29 @@ impl Recycler {
         reason
     }
 
+    /// When memory has to be looked at although no request may end: what the last one has left was not seen.
+    pub(crate) fn look_at_ms(&self) -> Option<u64> {
+        (self.unseen && !self.asked).then_some(self.memory_at_ms)
+    }
+
+    /// It is time for that. Says why, as the end of a request does.
+    pub(crate) fn look(
+        &mut self,
+        now_ms: u64,
+        memory: impl FnOnce() -> Option<(u64, u64)>,
+    ) -> Option<String> {
+        let reason = if self.asked || !self.unseen { None } else { self.too_large(now_ms, memory) };
+        self.asked |= reason.is_some();
+        reason
+    }
+
     fn too_large(&mut self, now_ms: u64, memory: impl FnOnce() -> Option<(u64, u64)>) -> Option<String> {
         let Recycling { rss_bytes, address_space_bytes, .. } = self.limits;
-        if (rss_bytes == 0 && address_space_bytes == 0) || now_ms < self.memory_at_ms {
+        if rss_bytes == 0 && address_space_bytes == 0 {
+            return None;
+        }
+        self.unseen = now_ms < self.memory_at_ms;
+        if self.unseen {
             return None;
         }
         self.memory_at_ms = now_ms + MEMORY_MS;
@@ -71,13 +101,36 @@ impl Worker {
     /// A request has ended: asks for a fresh process if it is time.
     pub(crate) fn recycle_if_due(&mut self) {
         let now_ms = self.reactor.now_ms();
-        if let Some(reason) = self.recycler.request_ended(now_ms, || process::memory(Pid::current()).ok())
+        let was_armed = self.recycler.look_at_ms().is_some();
+        let reason = self.recycler.request_ended(now_ms, memory_of_this_process);
+        self.ask_for_a_successor(reason);
+        if let Some(at_ms) = self.recycler.look_at_ms().filter(|_| !was_armed) {
+            self.reactor.arm(at_ms, u64::from(kind::MEMORY) << 56);
+        }
+    }
+
+    /// Memory is looked at because a request has ended just after the last look.
+    pub(crate) fn look_at_memory(&mut self) {
+        let now_ms = self.reactor.now_ms();
+        let reason = self.recycler.look(now_ms, memory_of_this_process);
+        self.ask_for_a_successor(reason);
+        if let Some(at_ms) = self.recycler.look_at_ms() {
+            self.reactor.arm(at_ms, u64::from(kind::MEMORY) << 56);
+        }
+    }
+
+    fn ask_for_a_successor(&mut self, reason: Option<String>) {
+        if let Some(reason) = reason
             && !self.draining
             && !self.makes_room()
         {
             self.tell_master(&FromWorker::Recycle(reason));
         }
     }
+}
+
+fn memory_of_this_process() -> Option<(u64, u64)> {
+    process::memory(Pid::current()).ok()
 }
 
 #[cfg(test)]
@@ -129,5 +182,21 @@ mod tests {
             recycler.request_ended(1000, || Some((2048 * MIB, MIB))),
             Some("2048 MiB of address space".to_owned())
         );
+    }
+
+    #[test]
+    fn what_the_last_request_has_left_is_seen_without_another_one() {
+        let limits = Recycling { rss_bytes: 64 * MIB, ..Recycling::default() };
+        let mut recycler = Recycler::new(&limits, 1, 0);
+        assert_eq!(recycler.request_ended(1000, || Some((0, MIB))), None);
+        assert_eq!(recycler.look_at_ms(), None);
+        assert_eq!(recycler.request_ended(1001, never), None);
+        assert_eq!(recycler.look_at_ms(), Some(1000 + MEMORY_MS));
+        // Another look has come first.
+        assert_eq!(recycler.request_ended(1000 + MEMORY_MS, || Some((0, MIB))), None);
+        assert_eq!(recycler.look(1000 + MEMORY_MS, never), None);
+        assert_eq!(recycler.request_ended(1001 + MEMORY_MS, never), None);
+        assert!(recycler.look(1000 + 2 * MEMORY_MS, || Some((0, 65 * MIB))).is_some());
+        assert_eq!(recycler.look_at_ms(), None);
     }
 }

@@ -50,6 +50,7 @@ pub(crate) mod kind {
     pub(crate) const TAKE: u8 = 11;
     pub(crate) const GIVE: u8 = 12;
     pub(crate) const HEARTBEAT: u8 = 13;
+    pub(crate) const MEMORY: u8 = 14;
 }
 
 /// Bytes one receive can bring. One buffer serves all connections.
@@ -501,6 +502,7 @@ impl Worker {
             kind::LOCKS => self.on_lock_timer(),
             kind::GIVE => self.on_give(),
             kind::HEARTBEAT => self.on_heartbeat(),
+            kind::MEMORY => self.look_at_memory(),
             _ => {}
         }
     }
