@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::contract::{self, Occasion};
 use crate::counts::{Counts, cargo_line, pytest_line};
@@ -134,6 +135,12 @@ impl Output {
         Self { out: Box::new(out), summary: Vec::new() }
     }
 
+    /// One whose lines are kept until [`Kept::pass_on`]: for what runs beside something else.
+    pub(crate) fn kept() -> (Self, Kept) {
+        let kept = Kept(Arc::default());
+        (Self::new(kept.clone()), kept)
+    }
+
     fn line(&mut self, line: &str) {
         // A reader that has gone is no reason to stop the tests.
         let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
@@ -148,6 +155,28 @@ impl Output {
         for line in std::mem::take(&mut self.summary) {
             let _ = writeln!(self.out, "{line}");
         }
+    }
+}
+
+/// The lines of an [`Output`] that nobody has seen yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    /// Puts the lines out, as if they came now.
+    pub(crate) fn pass_on(&self, output: &mut Output) {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        String::from_utf8_lossy(&bytes).lines().for_each(|line| output.line(line));
+    }
+}
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -3,6 +3,8 @@
 //! Owns which tests run on which interpreter. Where interpreters come from is [`crate::interpreters`]',
 //! how a step is run and counted [`crate::ci`]'s.
 
+use std::thread;
+
 use crate::ci::{Checkout, Failure, Output, Step, in_ci};
 use crate::counts::Counts;
 use crate::interpreters::{self, Interpreter};
@@ -70,27 +72,67 @@ pub(crate) fn run(
     }
     let mut total = Counts::default();
     let mut failures = Vec::new();
-    for go in plan(&own, &further, occasion, extra) {
-        let version = &go.interpreter.version;
-        let allocator = if go.debug_allocator { " with PYTHONMALLOC=debug" } else { "" };
-        say(&format!("\n--> contract: CPython {version}{allocator}"));
-        let is_own = *go.interpreter == own;
-        let python =
-            if is_own { checkout.python() } else { go.interpreter.venv(checkout.root()).join("bin/python") };
-        let mut command = checkout.program(&python);
-        command.args(["-m", "pytest", "-q", "-ra"]).args(&go.arguments);
-        if go.debug_allocator {
-            command.env("PYTHONMALLOC", "debug");
-        }
-        match checkout.counted(Step::Contract, &mut command, output) {
-            Ok(counts) => total += counts,
-            Err(failure) => {
-                total += failure.counts;
-                failures.push(format!("CPython {version}{allocator}: {}", failure.reason));
+    // Two at a time: most of the tests wait for something most of the time.
+    for pair in plan(&own, &further, occasion, extra).chunks(2) {
+        let [first, rest @ ..] = pair else { continue };
+        let results = thread::scope(|scope| {
+            let beside: Vec<_> = rest
+                .iter()
+                .map(|go| {
+                    scope.spawn(|| {
+                        let (mut output, lines) = Output::kept();
+                        let result = run_one(checkout, &own, go, &mut output);
+                        (go, result, lines)
+                    })
+                })
+                .collect();
+            let mut results = vec![(first, run_one(checkout, &own, first, output))];
+            for run in beside {
+                if let Ok((go, result, lines)) = run.join() {
+                    lines.pass_on(output);
+                    results.push((go, result));
+                } else {
+                    results.push((first, Err(String::from("a thread of the runner panicked").into())));
+                }
+            }
+            results
+        });
+        for (go, result) in results {
+            match result {
+                Ok(counts) => total += counts,
+                Err(failure) => {
+                    total += failure.counts;
+                    failures.push(format!("{}: {}", go.title(), failure.reason));
+                }
             }
         }
     }
     if failures.is_empty() { Ok(total) } else { Err(Failure { reason: failures.join("\n"), counts: total }) }
+}
+
+/// Runs the tests of one go.
+fn run_one(
+    checkout: &Checkout,
+    own: &Interpreter,
+    go: &Go<'_>,
+    output: &mut Output,
+) -> Result<Counts, Failure> {
+    say(&format!("\n--> contract: {}", go.title()));
+    let venv = go.interpreter.venv(checkout.root());
+    let python = if go.interpreter == own { checkout.python() } else { venv.join("bin/python") };
+    let mut command = checkout.program(&python);
+    command.args(["-m", "pytest", "-q", "-ra"]).args(&go.arguments);
+    if go.debug_allocator {
+        command.env("PYTHONMALLOC", "debug");
+    }
+    checkout.counted(Step::Contract, &mut command, output)
+}
+
+impl Go<'_> {
+    fn title(&self) -> String {
+        let allocator = if self.debug_allocator { " with PYTHONMALLOC=debug" } else { "" };
+        format!("CPython {}{allocator}", self.interpreter.version)
+    }
 }
 
 /// Which goes there are: contract tests on each interpreter; without a choice of tests also those
