@@ -436,7 +436,8 @@ impl Worker {
         if let Some(&(_, ms)) = timeout
             && ms > 0
         {
-            self.cores[core].expires_ms = self.reactor.now_ms().saturating_add(ms);
+            // The millisecond that runs has begun before the request: a deadline never comes early.
+            self.cores[core].expires_ms = self.reactor.now_ms().saturating_add(ms).saturating_add(1);
             self.arm_expiry(core);
         }
     }

@@ -64,7 +64,7 @@ impl Worker {
         // It may have run for long.
         let now_ms = self.reactor.refresh_now();
         let Some(slot) = self.cores.get_mut(core) else { return };
-        slot.user_deadline_ms = ms.map_or(NEVER_MS, |ms| now_ms.saturating_add(ms));
+        slot.user_deadline_ms = ms.map_or(NEVER_MS, |ms| now_ms.saturating_add(ms).saturating_add(1));
         self.arm_expiry(core);
         self.tell_deadline(core);
         if ms.is_some() && !std::mem::replace(&mut self.vitals.master_knows, true) {
