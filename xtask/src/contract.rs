@@ -70,23 +70,24 @@ pub(crate) fn run(
         }
         checkout.build_into(&venv)?;
     }
+    let own = &own;
     let mut total = Counts::default();
     let mut failures = Vec::new();
     // Two at a time: most of the tests wait for something most of the time.
-    for pair in plan(&own, &further, occasion, extra).chunks(2) {
+    for pair in plan(own, &further, occasion, extra).chunks(2) {
         let [first, rest @ ..] = pair else { continue };
         let results = thread::scope(|scope| {
             let beside: Vec<_> = rest
                 .iter()
                 .map(|go| {
-                    scope.spawn(|| {
+                    scope.spawn(move || {
                         let (mut output, lines) = Output::kept();
-                        let result = run_one(checkout, &own, go, &mut output);
+                        let result = run_one(checkout, own, go, &mut output);
                         (go, result, lines)
                     })
                 })
                 .collect();
-            let mut results = vec![(first, run_one(checkout, &own, first, output))];
+            let mut results = vec![(first, run_one(checkout, own, first, output))];
             for run in beside {
                 if let Ok((go, result, lines)) = run.join() {
                     lines.pass_on(output);
