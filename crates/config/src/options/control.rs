@@ -39,7 +39,7 @@ const OPTIONS: &[OptionDef] = &[
         .details("Touched, written, replaced, made or removed. uWSGI's kinds of reload are one here: a new generation of workers takes over from the old one."),
     OptionDef::set("master-fifo", FILE, master_fifo, "pipe that takes commands of one byte")
         .repeatable()
-        .details("Made with mode 600. uWSGI's bytes: r reload, q stop, Q stop at once, + and - workers, l reopen the log, p pause, and more in the manual. With several, 0 to 9 choose the one that listens, at most 10."),
+        .details("Made with mode 600. uWSGI's bytes: r reload, q stop, Q stop at once, + and - workers, l reopen the log, and more in docs/deployment.md. With several, 0 to 9 choose the one that listens, at most 10."),
     OptionDef::set("control-socket", FILE, control_socket, "UNIX socket for greenloom ctl")
         .details("Made with mode 600: status, stacks, reload, drain, stop, log reopen."),
 ];

@@ -22,7 +22,7 @@ const OPTIONS: &[OptionDef] = &[
         .aliases(&["stats-min"]),
     OptionDef::switch("stats-no-cores", |draft, on, _| draft.settings.status.stats_no_cores = on, "statistics without the cores of each worker"),
     OptionDef::set("metrics", ADDRESS, metrics, "serve /metrics, /healthz and /readyz over HTTP")
-        .details("Metrics are in the OpenMetrics format, for Prometheus and others. /healthz says whether the master lives, /readyz whether workers take requests and no stop has been asked for."),
+        .details("Metrics are in the OpenMetrics format, for Prometheus and others. /healthz says whether a worker accepts connections, /readyz whether clients are welcome: no drain and no stop has been asked for."),
 ];
 
 fn stats(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
