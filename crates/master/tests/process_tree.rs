@@ -400,7 +400,7 @@ fn without_a_master_the_process_itself_serves() {
 fn a_server_started_by_an_application_is_a_server_of_its_own() {
     let server = Server::start_with_variable(
         &["tcp=127.0.0.1:0"],
-        ("GREENLOOM_GENERATION", "3;1;1;40;41;42;43,44;45=http"),
+        ("GREENLOOM_GENERATION", "4;1;1;40;41;42;46;43,44;45=http"),
     );
     server.wait_ready(1, 1);
     let server = Server::start_with_variable(&["tcp=127.0.0.1:0"], ("GREENLOOM_GENERATION", "nonsense"));
