@@ -130,6 +130,11 @@ impl Generation {
         self.workers.last_mut()
     }
 
+    /// How many more workers there could be.
+    pub(crate) fn free_seats(&self) -> u32 {
+        self.scoreboard.seats().saturating_sub(u32::try_from(self.workers.len()).unwrap_or(u32::MAX))
+    }
+
     /// Forgets workers that have no process any more and whose place somebody else has.
     pub(crate) fn forget_the_gone(&mut self) {
         self.workers.retain(|worker| !(worker.retires && worker.lifecycle.life() == Life::Gone));

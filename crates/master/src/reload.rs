@@ -42,8 +42,12 @@ impl Master<'_> {
         match self.spawn_generation(number, settings, now_ms) {
             Ok(generation) => self.generations.push(generation),
             Err(error) => {
-                say!("cannot start generation {number}: {error}");
-                self.coming_failed(&format!("cannot start generation {number}: {error}"), 1, 0, now_ms);
+                let why = format!(
+                    "cannot start generation {number} ({}): {error}; the user of the instance must be able to run it",
+                    self.recipe.program.display()
+                );
+                say!("{why}");
+                self.coming_failed(&why, 1, 0, now_ms);
             }
         }
     }
@@ -223,6 +227,9 @@ impl Master<'_> {
         if let Err(error) = self.listeners.prepare(&settings) {
             return refuse(error.to_string(), asker);
         }
+        for option in fixed_options_that_changed(&self.settings, &settings) {
+            say!("--{option} has changed: that takes effect when the instance is stopped and started");
+        }
         if self.settings.log.reopen_on_reload {
             // Before the next generation inherits it. What went wrong is in the log.
             let _ = self.reopen_log();
@@ -335,16 +342,16 @@ impl Master<'_> {
         if !(1..=WORKERS_MAX).contains(&wanted) {
             return Err(format!("{wanted} workers: at least 1 and at most {WORKERS_MAX} are possible"));
         }
+        let free = generation.free_seats();
+        if wanted.saturating_sub(before) > free {
+            let refusal = format!(
+                "there is room for {free} more workers until the next reload: raise --processes and reload"
+            );
+            say!("{refusal}");
+            return Err(refusal);
+        }
         for id in before + 1..=wanted {
-            if generation.add_worker(id).is_none() {
-                let refusal = format!(
-                    "there is room for {} workers until the next reload: raise --processes and reload",
-                    generation.scoreboard.seats()
-                );
-                say!("{refusal}");
-                return Err(refusal);
-            }
-            Rc::make_mut(&mut generation.settings).processes = id;
+            generation.add_worker(id);
         }
         let mercy_ms = generation.settings.limits.worker_reload_mercy_ms;
         for index in 0..generation.workers.len() {
@@ -357,5 +364,37 @@ impl Master<'_> {
         self.settings = Rc::clone(&generation.settings);
         say!("{wanted} workers instead of {before}");
         Ok(format!("{wanted} workers instead of {before}"))
+    }
+}
+
+/// Options that a reload cannot follow, because what they made is the master's own, and that have changed.
+fn fixed_options_that_changed(before: &Settings, after: &Settings) -> Vec<&'static str> {
+    let (old, new) = (&before.master_process, &after.master_process);
+    let changed = [
+        ("uid", old.uid != new.uid),
+        ("gid", old.gid != new.gid),
+        ("umask", old.umask != new.umask),
+        ("daemonize", old.daemonize != new.daemonize),
+        ("master-fifo", old.fifos != new.fifos),
+        ("pidfile", before.pidfile != after.pidfile),
+        ("stats", before.status.stats != after.status.stats),
+        ("metrics", before.status.metrics != after.status.metrics),
+        ("control-socket", before.status.control_socket != after.status.control_socket),
+    ];
+    changed.into_iter().filter_map(|(option, has_changed)| has_changed.then_some(option)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reload_cannot_follow_is_named() {
+        let before = Settings::default();
+        let mut after = Settings { processes: 7, ..before.clone() };
+        assert!(fixed_options_that_changed(&before, &after).is_empty());
+        after.master_process.uid = Some(33);
+        after.pidfile = Some("/run/x.pid".into());
+        assert_eq!(fixed_options_that_changed(&before, &after), ["uid", "pidfile"]);
     }
 }

@@ -13,6 +13,7 @@ use greenloom_worker::config::Settings;
 use greenloom_worker::{Listen, Worker, WorkerOptions, clock};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::api;
 use crate::api::info::{ServerInfo, set_server_info};
@@ -154,6 +155,31 @@ fn publish_modules(py: pyo3::Python<'_>) -> PyResult<()> {
     modules.set_item("uwsgidecorators", py.import("greenloom.uwsgidecorators")?)
 }
 
+/// What an application prints is in the log line by line, also where the log is no terminal: a worker may be killed at any
+/// time, and a fork would copy what is still in a buffer.
+fn buffer_lines(py: pyo3::Python<'_>) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    let keywords = PyDict::new(py);
+    keywords.set_item("line_buffering", true)?;
+    for name in ["stdout", "stderr"] {
+        let stream = sys.getattr(name)?;
+        // An interpreter without standard streams has None here.
+        if stream.hasattr("reconfigure")? {
+            stream.call_method("reconfigure", (), Some(&keywords))?;
+        }
+    }
+    Ok(())
+}
+
+/// Hands what the application has printed without ending the line to the log, before a fork copies it.
+fn flush_output(py: pyo3::Python<'_>) {
+    let flush = |name: &str| py.import("sys")?.getattr(name)?.call_method0("flush");
+    for name in ["stdout", "stderr"] {
+        // An application may have put anything in their place; what that does with its buffer is its own business.
+        drop(flush(name));
+    }
+}
+
 /// Threads that an application has started while it was loaded stay behind in the process that loaded it.
 fn tell_of_threads(py: pyo3::Python<'_>) {
     let count = py
@@ -192,7 +218,7 @@ impl Application for Python {
         let py = attached();
         locks::ensure(self.settings.signals.locks);
         let prepared = set_server_info(py, self.info()).and_then(|()| publish_modules(py));
-        let prepared = prepared.and_then(|()| forget_own_variables(py));
+        let prepared = prepared.and_then(|()| forget_own_variables(py)).and_then(|()| buffer_lines(py));
         if let Err(error) = prepared {
             log_exception(py, error, "cannot set up the uwsgi module");
             return Err(LoadError { message: "no uwsgi module".to_owned() });
@@ -208,6 +234,7 @@ impl Application for Python {
         if !std::mem::replace(&mut self.threads_told, true) {
             tell_of_threads(attached());
         }
+        flush_output(attached());
         // SAFETY: attached, on the thread that runs the process tree; paired with one of the two calls below.
         unsafe { ffi::PyOS_BeforeFork() };
         // SAFETY: the server's own code has one thread here. Others are of the application and of its libraries, which
