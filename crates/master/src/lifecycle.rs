@@ -16,7 +16,7 @@
 
 use greenloom_sys::process::Pid;
 
-/// A worker that ends sooner than this after its fork counts as one that died at once.
+/// A worker that ends sooner than this after its fork, or before it accepts, counts as one that died at once.
 const HEALTHY_MS: u64 = 10_000;
 /// The wait before the second respawn in a row of early deaths; doubled each time. The first one is free: a single
 /// kill or crash costs no capacity.
@@ -209,7 +209,10 @@ impl Lifecycle {
             | (Life::Forking { .. }, Event::GenerationLost) => (Life::Gone, None),
 
             (Life::Forking { purpose }, Event::Forked(pid)) => forked(purpose, pid, now_ms),
-            (Life::Forking { .. }, Event::ForkFailed) => (self.ended(0, now_ms), None),
+            // However long it loaded: it never served.
+            (Life::Forking { .. }, Event::ForkFailed) | (Life::Starting { .. }, Event::Died) => {
+                (self.ended(0, now_ms), None)
+            }
             (
                 Life::Forking {
                     purpose: Purpose::Serve | Purpose::Drain { farewell: Farewell::HandOver, .. },
@@ -251,8 +254,7 @@ impl Lifecycle {
                 (Life::Killed { process }, Some(Command::Kill))
             }
             (
-                Life::Starting { process }
-                | Life::Accepting { process }
+                Life::Accepting { process }
                 | Life::Draining { process, .. }
                 | Life::Quitting { process, .. }
                 | Life::Killed { process },
@@ -329,6 +331,20 @@ mod tests {
             worker.on(Event::ForkFailed, now_ms);
             assert_eq!(worker.deadline_ms(), Some(now_ms + wait));
             now_ms += wait;
+        }
+    }
+
+    #[test]
+    fn one_that_never_served_ended_early_however_long_it_loaded() {
+        let mut worker = Lifecycle::new();
+        let mut now_ms = 0;
+        for deaths in 1..=3 {
+            assert_eq!(worker.on(Event::Tick, now_ms), Some(Command::Fork));
+            worker.on(Event::Forked(pid(9)), now_ms);
+            now_ms += 2 * HEALTHY_MS;
+            worker.on(Event::Died, now_ms);
+            assert_eq!(worker.early_deaths(), deaths);
+            now_ms += 1000;
         }
     }
 
