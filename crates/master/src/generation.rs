@@ -23,6 +23,9 @@ const WITHOUT_PIDFD_MS: u64 = 500;
 
 /// Runs the generation; the exit code of its process, or of the worker's that was forked from it.
 pub fn run_generation(inheritance: Inheritance, settings: &Settings, app: &mut dyn Application) -> i32 {
+    if let Err(error) = signals::catch_and_forget(&[PosixSignal::User1]) {
+        say!("cannot catch posix signals: {error}");
+    }
     forget_signals();
     app.share_locks(inheritance.locks.clone());
     if !settings.lazy_apps
@@ -137,6 +140,8 @@ fn report(channel: &OwnedFd, report: &Report, rights: &[BorrowedFd<'_>]) -> io::
     fdpass::send(channel.as_fd(), &report.encode(), rights).map(drop)
 }
 
+/// All but `SIGUSR1`, which is the application's if it sets a handler: until then it is caught as well, for whoever sends it to
+/// the whole process group means the master.
 fn forget_signals() {
     // The last one: a worker that was just forked has no handler of its own yet.
     let signals = [

@@ -149,7 +149,7 @@ impl Relay {
         match signal {
             PosixSignal::Hangup if self.notifier.is_some() => {
                 say!(
-                    "SIGHUP received: there is no reload in this version, stop greenloom and start it again"
+                    "SIGHUP received: without a master there is no reload, stop greenloom and start it again"
                 );
             }
             PosixSignal::User1 if self.notifier.is_some() => {
@@ -215,7 +215,7 @@ impl Relay {
             Ok(n @ 1..) => {
                 let Some(notifier) = &mut self.notifier else {
                     // A master that is gone shows as the end of its stream.
-                    let _ = self.master.as_ref().map(|master| process::send(master.as_fd(), &bytes[..n]));
+                    let _ = self.master.as_ref().map(|master| send_all(master.as_fd(), &bytes[..n]));
                     return;
                 };
                 self.reports.push(&bytes[..n]);
@@ -260,6 +260,19 @@ impl Relay {
 /// Sends an order to a worker. Never in part: a frame is far smaller than the buffer of a socket that takes any of it.
 pub(crate) fn tell(socket: BorrowedFd<'_>, order: &ToWorker) -> io::Result<()> {
     process::send(socket, &order.encode()).map(drop)
+}
+
+/// Sends all of `bytes` to a socket that blocks: a posix signal may end a call with a part of them.
+fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match process::send(socket, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a read failed only for now.
