@@ -2,7 +2,7 @@
 
 use greenloom_sys::process;
 
-use crate::generations::Generation;
+use crate::generations::{Generation, Stage};
 use crate::lifecycle::{Event, Farewell};
 use crate::log::say;
 use crate::master::{Master, Phase};
@@ -50,6 +50,11 @@ impl Master<'_> {
         // closes its copy of the listeners, the workers theirs when they have accepted what was queued.
         self.listeners.close();
         self.generations.iter().for_each(Generation::stop_listening);
+        // One that loads hears nothing, and clients would go on queueing at its copies.
+        self.generations
+            .iter_mut()
+            .filter(|generation| generation.stage == Stage::Loading)
+            .for_each(|generation| generation.dismiss(now_ms));
         for g in 0..self.generations.len() {
             self.drain(g, Farewell::Stop, now_ms);
         }
