@@ -135,6 +135,15 @@ impl Generation {
         self.scoreboard.seats().saturating_sub(u32::try_from(self.workers.len()).unwrap_or(u32::MAX))
     }
 
+    /// Adds the workers that are missing, as far as there are seats.
+    pub(crate) fn fill_up(&mut self) {
+        for id in 1..=self.settings.processes {
+            if !self.workers.iter().any(|worker| worker.id == id && !worker.retires) {
+                let _: Option<&mut Worker> = self.add_worker(id);
+            }
+        }
+    }
+
     /// Forgets workers that have no process any more and whose place somebody else has.
     pub(crate) fn forget_the_gone(&mut self) {
         self.workers.retain(|worker| !(worker.retires && worker.lifecycle.life() == Life::Gone));
@@ -439,6 +448,22 @@ mod tests {
         assert_eq!(generation.add_worker(1).unwrap().seat, 0, "a seat is used again");
         assert!(generation.add_worker(2).is_some() && generation.add_worker(3).is_some());
         assert!(generation.add_worker(4).is_none());
+    }
+
+    #[test]
+    fn missing_workers_are_added_and_others_stay() {
+        let (ours, _theirs) = process::message_pair().unwrap();
+        let mut generation = generation(ours);
+        Rc::make_mut(&mut generation.settings).processes = 3;
+        generation.loaded();
+        generation.workers.remove(0);
+        generation.workers[1].retires = true;
+        generation.fill_up();
+        let mut workers: Vec<_> = generation.workers.iter().map(|worker| (worker.id, worker.seat)).collect();
+        workers.sort_unstable();
+        assert_eq!(workers, [(1, 0), (2, 1), (3, 2), (3, 3)]);
+        generation.fill_up();
+        assert_eq!(generation.workers.len(), 4);
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Master<'_> {
             self.start_generation_if_due(now_ms);
             self.tick(now_ms);
             self.retire(now_ms);
-            self.upgrade_if_possible();
+            self.upgrade_if_possible(now_ms);
             if let Phase::Stopping { code, .. } = self.phase
                 && self.generations.is_empty()
             {
@@ -256,7 +256,7 @@ impl Master<'_> {
 
     // --- what is asked of the master ---
 
-    fn signal(&mut self, signal: PosixSignal, now_ms: u64) {
+    pub(crate) fn signal(&mut self, signal: PosixSignal, now_ms: u64) {
         let command = match signal {
             // Children are collected in every round.
             PosixSignal::Child => return,

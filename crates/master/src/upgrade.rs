@@ -18,6 +18,7 @@ use std::rc::Rc;
 
 use greenloom_config::Settings;
 use greenloom_sys::process::{self, Ending, Pid};
+use greenloom_sys::signals;
 use serde::{Deserialize, Serialize};
 
 use crate::application::Handover;
@@ -142,7 +143,11 @@ impl Adoption {
         master.drained = saved.drained;
         master.phase = Phase::Serving;
         for generation in saved.generations {
-            let adopted = generation.adopt(&master.settings)?;
+            let mut adopted = generation.adopt(&master.settings)?;
+            if saved.serving == Some(adopted.number) && adopted.process.is_some() {
+                // Those that waited for their next process were not saved; the reload that follows may fail.
+                adopted.fill_up();
+            }
             master.generations.push(adopted);
         }
         // The new program serves what the old one served.
@@ -233,9 +238,10 @@ impl Master<'_> {
     }
 
     /// Replaces the program if somebody wants that, the new one is willing, and nothing is in the middle of a change.
-    pub(crate) fn upgrade_if_possible(&mut self) {
-        let ready = self.upgrade.as_ref().is_some_and(|upgrade| upgrade.check.is_none());
-        if !ready || self.phase != Phase::Serving || self.coming.is_some() {
+    pub(crate) fn upgrade_if_possible(&mut self, now_ms: u64) {
+        // A generation that only waits for its next attempt may fail for the very reason of the upgrade.
+        let starts = self.coming.as_ref().is_some_and(|coming| coming.number.is_some());
+        if !self.upgrade_waits() || self.phase != Phase::Serving || starts {
             return;
         }
         let settled = |worker: &Worker| {
@@ -244,13 +250,38 @@ impl Master<'_> {
         if !self.generations.iter().flat_map(|generation| &generation.workers).all(settled) {
             return;
         }
+        // From here on posix signals wait for the new program. Those that were caught before would be lost with this one.
+        if let Err(error) = signals::block_all() {
+            return say!("upgrade failed: {error}; the old program goes on");
+        }
+        let caught = self.signals.take();
+        if !caught.is_empty() {
+            Self::let_signals_through();
+            for signal in caught {
+                self.signal(signal, now_ms);
+            }
+            self.reap(now_ms);
+            // One of them may have been a stop.
+            return self.upgrade_if_possible(now_ms);
+        }
         if let Some(upgrade) = self.upgrade.take() {
             upgrade.asker.answer(Ok("the program is replaced now; a reload follows".to_owned()));
         }
         let error = match self.exec() {
             Ok(error) | Err(error) => error,
         };
+        Self::let_signals_through();
         say!("upgrade failed: {error}; the old program goes on");
+    }
+
+    /// Whether an upgrade only waits for the end of another change.
+    pub(crate) fn upgrade_waits(&self) -> bool {
+        self.upgrade.as_ref().is_some_and(|upgrade| upgrade.check.is_none())
+    }
+
+    fn let_signals_through() {
+        // It fails only for arguments that do not exist.
+        let _ = signals::unblock_all();
     }
 
     /// Returns only when it fails.
