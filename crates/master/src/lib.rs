@@ -25,6 +25,7 @@ mod error;
 mod fifo;
 mod generation;
 mod generations;
+mod hanging;
 mod harakiri;
 mod inheritance;
 mod lifecycle;

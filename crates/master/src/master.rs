@@ -62,7 +62,7 @@ pub(crate) enum Phase {
 pub(crate) struct Coming {
     pub(crate) occasion: Occasion,
     pub(crate) settings: Rc<Settings>,
-    /// When its process is started.
+    /// When its process is started, or was.
     pub(crate) at_ms: u64,
     /// `None` until then.
     pub(crate) number: Option<u32>,
@@ -113,6 +113,8 @@ pub(crate) struct Master<'a> {
     pub(crate) watchdog: Watchdog,
     /// Patience with generations that die.
     pub(crate) backoff: Backoff,
+    /// How long the last generation took until it served.
+    pub(crate) last_load_ms: u64,
     pub(crate) phase: Phase,
 }
 
@@ -220,6 +222,7 @@ impl Master<'_> {
                 }
             }
         }
+        self.replace_the_hanging(now_ms);
         self.recycle_due(now_ms);
         self.kill_the_greedy(now_ms);
         self.rotate_log(now_ms);
@@ -237,6 +240,7 @@ impl Master<'_> {
             .filter_map(|worker| worker.lifecycle.deadline_ms())
             .chain(self.generations.iter().filter_map(|generation| generation.kill_at_ms))
             .chain(self.coming.as_ref().filter(|coming| coming.number.is_none()).map(|coming| coming.at_ms))
+            .chain(self.hanging_at_ms())
             .chain(self.recycling_deadline_ms())
             .chain(self.memory_deadline_ms())
             .chain(self.rotation.deadline_ms(&self.settings.log))

@@ -38,6 +38,7 @@ impl Master<'_> {
         self.last_number += 1;
         let number = self.last_number;
         coming.number = Some(number);
+        coming.at_ms = now_ms;
         let settings = Rc::clone(&coming.settings);
         match self.spawn_generation(number, settings, now_ms) {
             Ok(generation) => self.generations.push(generation),
@@ -112,8 +113,11 @@ impl Master<'_> {
         self.settings = Rc::clone(&generation.settings);
         let count = generation.workers.len();
         self.serving = Some(number);
-        if self.coming.take().is_some_and(|coming| coming.occasion == Occasion::Reload) {
-            self.totals.count(Count::ReloadsDone);
+        if let Some(coming) = self.coming.take() {
+            self.last_load_ms = now_ms.saturating_sub(coming.at_ms);
+            if coming.occasion == Occasion::Reload {
+                self.totals.count(Count::ReloadsDone);
+            }
         }
         self.listeners.take_over();
         if self.phase == Phase::Starting {
@@ -174,7 +178,11 @@ impl Master<'_> {
                 }
                 self.reload_again_if_asked(now_ms);
             }
-            Occasion::Loss => self.replace_the_lost(coming.settings, lived_ms, now_ms),
+            Occasion::Loss => {
+                self.replace_the_lost(coming.settings, lived_ms, now_ms);
+                // With the configuration as it is now: the old one may be what fails.
+                self.reload_again_if_asked(now_ms);
+            }
         }
     }
 
@@ -243,7 +251,7 @@ impl Master<'_> {
         self.coming = Some(Coming { occasion, settings, at_ms: now_ms, number: None });
     }
 
-    fn reload_again_if_asked(&mut self, now_ms: u64) {
+    pub(crate) fn reload_again_if_asked(&mut self, now_ms: u64) {
         if std::mem::take(&mut self.reload_again) {
             let askers = std::mem::take(&mut self.askers_again);
             self.reload(Asker::nobody(), now_ms);

@@ -131,6 +131,7 @@ fn run_on(
         memory_at_ms: 0,
         watchdog: Watchdog::default(),
         backoff: Backoff::default(),
+        last_load_ms: 0,
         phase: Phase::Starting,
         settings: Rc::clone(&settings),
     };
