@@ -360,7 +360,7 @@ impl Master<'_> {
         generation.feed(index, Event::Forked(pid), now_ms);
     }
 
-    fn read_control(&mut self, g: usize, w: usize, now_ms: u64) {
+    pub(crate) fn read_control(&mut self, g: usize, w: usize, now_ms: u64) {
         for message in self.messages_of(g, w) {
             self.heard(g, w, message, now_ms);
         }
@@ -391,6 +391,8 @@ impl Master<'_> {
                 say!("the application asks for a reload...");
                 self.command(Command::Reload, Asker::nobody(), now_ms);
             }
+            // A stop that is under way is not asked for again: that would end it at once.
+            FromWorker::Stop if matches!(self.phase, Phase::Stopping { .. }) => {}
             FromWorker::Stop => {
                 say!("the application asks for a stop...");
                 self.command(Command::Stop, Asker::nobody(), now_ms);

@@ -35,6 +35,15 @@ impl Master<'_> {
         if coming.number.is_some() || coming.at_ms > now_ms {
             return;
         }
+        if coming.occasion == Occasion::Loss {
+            // The process reads the configuration as it is now, and so does the master. One that is refused is refused
+            // there, too, with the reason in the log.
+            if let Ok(settings) = (self.reread)()
+                && self.listeners.prepare(&settings).is_ok()
+            {
+                coming.settings = Rc::new(settings);
+            }
+        }
         self.last_number += 1;
         let number = self.last_number;
         coming.number = Some(number);
@@ -186,7 +195,7 @@ impl Master<'_> {
         }
     }
 
-    /// Nobody can fork workers any more: a generation with the same configuration starts as soon as patience allows.
+    /// Nobody can fork workers any more: another generation starts as soon as patience allows.
     pub(crate) fn replace_the_lost(&mut self, settings: Rc<Settings>, lived_ms: u64, now_ms: u64) {
         let wait_ms = self.backoff.died(lived_ms);
         if wait_ms > 0 {

@@ -3,7 +3,7 @@
 use greenloom_sys::process;
 
 use crate::generations::{Generation, Stage};
-use crate::lifecycle::{Event, Farewell};
+use crate::lifecycle::{Event, Farewell, Life};
 use crate::log::say;
 use crate::master::{Master, Phase};
 
@@ -56,6 +56,14 @@ impl Master<'_> {
             .filter(|generation| generation.stage == Stage::Loading)
             .for_each(|generation| generation.dismiss(now_ms));
         for g in 0..self.generations.len() {
+            for w in 0..self.generations[g].workers.len() {
+                // One that has just become ready may have requests already.
+                self.read_control(g, w, now_ms);
+                let generation = &mut self.generations[g];
+                if let Life::Starting { .. } = generation.workers[w].lifecycle.life() {
+                    generation.feed(w, Event::LeaveNow, now_ms);
+                }
+            }
             self.drain(g, Farewell::Stop, now_ms);
         }
     }
