@@ -124,6 +124,14 @@ class TestDocument:
         assert sorted(w["pid"] for w in shown["workers"]) == server.workers()
         assert shown["sockets"][0]["max_queue"] == 100
 
+    def test_who_has_a_lock(self, fresh):
+        server = fresh("contract_locks", "--locks", "1", *TCP)
+        assert server.get("/keep").status == 200
+        held, free = stats(server)["locks"][:2]
+        assert (held, free) == ({"user 0": server.worker()}, {"user 1": 0})
+        assert server.get("/unlock").status == 200
+        assert stats(server)["locks"][0] == {"user 0": 0}
+
     def test_requests_are_counted(self, fresh):
         server = fresh("errors", *TCP, allow=["boom", "Traceback", "tests/apps/errors"])
         before = stats(server)["workers"][0]

@@ -151,10 +151,13 @@ impl UserLocks {
 
     /// Whether any process has it.
     pub fn is_locked(&self, number: u32) -> bool {
-        self.side(number).is_some_and(|(line, _)| {
-            let head = line.pass_the_dead();
-            line.occupant(head).is_some()
-        })
+        self.line(number).is_some_and(|line| line.occupant(line.pass_the_dead()).is_some())
+    }
+
+    /// The process that has it.
+    pub(crate) fn holder(&self, number: u32) -> Option<u32> {
+        let line = self.line(number)?;
+        u32::try_from(line.occupant(line.pass_the_dead())?).ok().filter(|pid| *pid != 0)
     }
 
     /// Frees whatever a process has that is known to have ended. To be called by whoever collects it.

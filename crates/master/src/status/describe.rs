@@ -42,7 +42,7 @@ impl Master<'_> {
             processes: self.settings.processes,
             generations: self.generations.iter().map(generation).collect(),
             listeners: self.describer.listeners.iter().map(|(_, listener)| Arc::clone(listener)).collect(),
-            locks: vec![0; 1 + self.settings.signals.locks as usize],
+            locks: Some(self.locks.clone()),
         };
         self.status.board.set(status);
     }

@@ -14,6 +14,7 @@ use greenloom_sys::process::{self, Pid};
 use crate::scoreboard::{
     AppView, Count, Life, LoopState, Record, RecordView, Scoreboard, SeatState, Sum, Sums, Totals,
 };
+use crate::user_locks::UserLocks;
 
 /// A measured absence of a loop is of interest for so long.
 const LAG_KEPT_MS: u64 = 2000;
@@ -31,8 +32,13 @@ pub(crate) struct TreeStatus {
     pub(crate) generations: Vec<GenerationStatus>,
     /// Empty once the instance stops: whoever keeps a copy of a descriptor keeps the socket open.
     pub(crate) listeners: Vec<Arc<ListenerStatus>>,
-    /// User locks, by number: the process that holds it, or 0.
-    pub(crate) locks: Vec<u32>,
+    /// Looked at when somebody asks. `None`: nothing is known of the instance yet.
+    pub(crate) locks: Option<UserLocks>,
+}
+
+/// By number of the lock: the process that has it, or 0.
+fn holders(locks: &UserLocks) -> impl Iterator<Item = u32> {
+    (0..locks.count()).map(|number| locks.holder(number).unwrap_or(0))
 }
 
 /// Where the instance stands.
@@ -265,7 +271,7 @@ impl Picture {
             generations: generations.collect(),
             workers,
             listeners: listeners.collect(),
-            locks: tree.locks.clone(),
+            locks: tree.locks.iter().flat_map(holders).collect(),
             requests: totals.requests(),
             reloads: [totals.counted(Count::ReloadsDone), totals.counted(Count::ReloadsFailed)],
             upgrades: totals.counted(Count::Upgrades),
