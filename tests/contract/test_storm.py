@@ -62,7 +62,7 @@ def blow(server: Server, mix: Mix, action: str | None, times: int = 0) -> Storm:
     async def run() -> Held:
         doing = repeat(action, target, times) if action else storm.until_enough()
         await storm.during(doing)
-        return await settled(server.pid, before.processes)
+        return await settled(server.pid, before)
 
     before = Held.by(server.pid)
     after = asyncio.run(run())

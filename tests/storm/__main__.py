@@ -143,7 +143,7 @@ async def run(
         seconds = time.monotonic() - begun
         found += findings(blowing, action, times, target)
         if action != "stop":
-            after = await settled(server.pid, before.processes)
+            after = await settled(server.pid, before)
             found += growth(before, after)
             held = f"{before} -> {after}"
         else:

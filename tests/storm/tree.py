@@ -113,11 +113,12 @@ async def wait_generations(master: int, at_most: int, deadline_s: float = DEADLI
         await asyncio.sleep(0.02)
 
 
-async def settled(master: int, processes: int, deadline_s: float = DEADLINE_S) -> Held:
-    """What is held once there are only so many processes (or at the deadline)."""
+async def settled(master: int, before: Held, deadline_s: float = DEADLINE_S) -> Held:
+    """What is held once it is no more than before, or at the deadline: workers may be changing."""
     end = time.monotonic() + deadline_s
     while True:
         held = Held.by(master)
-        if held.processes == processes or time.monotonic() > end:
+        calm = held.processes == before.processes and held.descriptors <= before.descriptors
+        if calm or time.monotonic() > end:
             return held
         await asyncio.sleep(0.05)

@@ -119,7 +119,7 @@ const FAMILIES: &[Family] = &[
         ],
     ),
     (
-        "it comes with the metrics of the master; until then use a client of your metrics system",
+        "greenloom keeps no metrics of applications; use a client of your metrics system",
         &[
             c"metric_get",
             c"metric_set",
