@@ -40,7 +40,7 @@ def small(tmp_path):
 
 @pytest.fixture
 def server(serve_engine, counter):
-    return serve_engine("contract_responses", cores=2, env=counter.env)
+    return serve_engine("contract_responses", cores=4, env=counter.env)
 
 
 def target(how, blocks, size, path):
