@@ -21,7 +21,7 @@ KEPT = r"(?i)generation \d+ .*(goes on|stays|keeps|serves on)"
 
 SOURCE = """\
 import os
-import uwsgi
+import at_gate
 
 VERSION = {version!r}
 LOAD = os.urandom(4).hex()
@@ -31,18 +31,7 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     if environ["PATH_INFO"] == "/hold":
         yield b"%d" % os.getpid()
-        gate = os.open(os.environ["GATE"], os.O_RDWR | os.O_NONBLOCK)
-        try:
-            while True:
-                uwsgi.wait_fd_read(gate)
-                yield b""
-                try:
-                    os.read(gate, 1)
-                except BlockingIOError:
-                    continue
-                break
-        finally:
-            os.close(gate)
+        yield from at_gate.wait()
     yield VERSION
 """
 

@@ -6,6 +6,7 @@ import os
 import struct
 from pathlib import Path
 
+from tests.harness.server import APPS
 from tests.harness.waiting import until
 
 
@@ -20,7 +21,7 @@ class Gate:
 
     @property
     def env(self) -> dict[str, str]:
-        return {"GATE": str(self.path)}
+        return {"GATE": str(self.path), "PYTHONPATH": str(APPS / "gate")}
 
     def release(self, count: int = 1) -> None:
         os.write(self.fd, b"!" * count)

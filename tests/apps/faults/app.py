@@ -11,6 +11,7 @@ import re
 import resource
 import time
 
+import at_gate
 import uwsgi
 
 LOAD = os.urandom(4).hex()
@@ -18,24 +19,12 @@ kept = []
 
 
 def hold(query):
-    gate = os.open(os.environ["GATE"], os.O_RDWR | os.O_NONBLOCK)
-    try:
-        while True:
-            uwsgi.wait_fd_read(gate)
-            yield b""
-            try:
-                os.read(gate, 1)
-            except BlockingIOError:
-                continue
-            break
-    finally:
-        os.close(gate)
+    yield from at_gate.wait()
     yield b"released\n"
 
 
 def block(query):
-    with open(os.environ["GATE"], "rb") as gate:
-        gate.read(1)
+    at_gate.block()
     yield b"released\n"
 
 
