@@ -493,7 +493,12 @@ fn log_unless_end(py: Python<'_>, server: &Server, core: CoreId, error: PyErr, c
         worker.cancelled(core).is_some() || !worker.client_is_there(core)
     };
     if !(over && cancelled::is_end(py, &error)) {
-        server.worker.borrow_mut().count_exception(core);
+        {
+            let mut worker = server.worker.borrow_mut();
+            worker.count_exception(core);
+            // Lines of requests that ended before stand above it.
+            worker.flush_log();
+        }
         log_exception(py, error, context);
     }
 }
