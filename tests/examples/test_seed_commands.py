@@ -65,6 +65,13 @@ RUNS = [
         "http",
         AWAKE,
     ),
+    ("uwsgi --gevent 100 --socket :3031 --module tests.cpubound_async", ":3031", "uwsgi", NUMBERS),
+    (
+        "uwsgi --plugins python,gevent --gevent 100 --socket :3031 --module tests.cpubound_async",
+        ":3031",
+        "uwsgi",
+        NUMBERS,
+    ),
     (
         "./uwsgi --socket :3031 -w tests.cpubound_async --async 10 --ugreen --processes 2",
         ":3031",
@@ -128,7 +135,6 @@ REFUSED = [
         ":3031",
         "stackless",
     ),
-    ("uwsgi --gevent 100 --socket :3031 --module tests.cpubound_async", ":3031", "gevent"),
     (
         "uwsgi --asyncio 10 --http-socket :9090 --greenlet --wsgi-file tests/cpubound_async.py",
         ":9090",

@@ -28,6 +28,8 @@ pub(crate) struct Draft<'w> {
     pub(crate) processes: Option<Asked<u32>>,
     pub(crate) body_early: Option<Asked<()>>,
     pub(crate) ugreen_stacksize: Option<Asked<()>>,
+    /// Options that belong to the gevent loop engine.
+    pub(crate) gevent: Vec<Asked<()>>,
     pub(crate) die_on_term: bool,
     /// The process has listening sockets that no option names.
     pub(crate) has_listeners: bool,
@@ -92,6 +94,7 @@ impl<'w> Draft<'w> {
             processes: None,
             body_early: None,
             ugreen_stacksize: None,
+            gevent: Vec::new(),
             die_on_term: false,
             has_listeners: false,
             logger: None,
@@ -157,13 +160,15 @@ impl<'w> Draft<'w> {
             }
             return;
         }
-        if self.async_cores.is_none()
-            && let Some(asked) = asked_suspend
-        {
-            errors.push(asked.bad(
-                format!("the {} suspend engine requires async mode", asked.what.name()),
-                "add async = N",
-            ));
+        if self.async_cores.is_none() {
+            if let Some(asked) = asked_loop {
+                let reason = format!("the {} loop engine requires async mode", asked.what.name());
+                errors.push(asked.bad(reason, "add async = N"));
+            }
+            if let Some(asked) = asked_suspend {
+                let reason = format!("the {} suspend engine requires async mode", asked.what.name());
+                errors.push(asked.bad(reason, "add async = N"));
+            }
         }
         self.settings.engine = engine;
         if let Some(asked) = &self.body_early
@@ -179,10 +184,14 @@ impl<'w> Draft<'w> {
     /// What was asked for, is right, and changes nothing, because what it belongs to was not asked for.
     fn without_effect(&self) -> Vec<String> {
         let stacks = self.settings.engine.suspend == SuspendEngine::UGreen;
-        self.ugreen_stacksize
-            .iter()
-            .filter(|_| !stacks)
-            .map(|asked| format!("{}: \"{}\" has no effect: it belongs to ugreen", asked.origin, asked.name))
+        let gevent = self.settings.engine.loop_engine == LoopEngine::Gevent;
+        let of_ugreen = self.ugreen_stacksize.iter().filter(|_| !stacks).map(|asked| (asked, "ugreen"));
+        let of_gevent = self.gevent.iter().filter(|_| !gevent).map(|asked| (asked, "gevent"));
+        of_ugreen
+            .chain(of_gevent)
+            .map(|(asked, engine)| {
+                format!("{}: \"{}\" has no effect: it belongs to {engine}", asked.origin, asked.name)
+            })
             .collect()
     }
 

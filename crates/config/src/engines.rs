@@ -125,7 +125,7 @@ pub const PAIRS: &[Pair] = &[
         "--gevent N",
         PYTHON,
         "ordinary blocking libraries, monkey patched",
-        false,
+        true,
     ),
     pair(
         LoopEngine::CoroAnyEvent,

@@ -414,7 +414,6 @@ mod tests {
     fn engines_that_are_not_built_are_refused_with_what_is() {
         for line in [
             "--async 10 --stackless",
-            "--gevent 100",
             "--asyncio 10 --greenlet",
             "--loop libev --async 2",
             "--tornado 1",
@@ -438,6 +437,38 @@ mod tests {
             assert!(refused(&format!("--async 0 --{name}")).contains("requires async mode"));
         }
         assert!(settings("--ugreen=false").engine.suspend == SuspendEngine::None);
+    }
+
+    #[test]
+    fn gevent_brings_its_own_green_threads() {
+        use crate::settings::{GeventSettings, Patching};
+        let of = |line: &str| settings(line).python.gevent;
+        let engine = settings("--gevent 1 --plugins python,gevent").engine;
+        assert_eq!(engine, Engine { loop_engine: LoopEngine::Gevent, suspend: SuspendEngine::Own });
+        assert_eq!(settings("--gevent 100").cores, 100);
+        assert_eq!(settings("--loop gevent --async 7").engine, engine);
+        assert_eq!(of("--gevent 2"), GeventSettings { patching: None, wait_for_hub: false });
+        for name in ["gevent-monkey-patch", "gevent-early-monkey-patch"] {
+            assert_eq!(of(&format!("--gevent 2 --{name}")).patching, Some(Patching::BeforeLoading), "{name}");
+        }
+        let late = of("--gevent 2 --gevent-late-monkey-patch --gevent-wait-for-hub");
+        assert_eq!(late, GeventSettings { patching: Some(Patching::BeforeServing), wait_for_hub: true });
+        assert_eq!(of("--gevent 2 --gevent-monkey-patch --gevent-monkey-patch=false").patching, None);
+        for other in ["--greenlet", "--ugreen"] {
+            assert!(refused(&format!("--gevent 2 {other}")).contains("does not go with"), "{other}");
+        }
+        assert!(refused("--gevent 2 --threads 2").contains("exclude each other"));
+        assert!(refused("--loop gevent").contains("the gevent loop engine requires async mode"));
+    }
+
+    #[test]
+    fn options_of_gevent_have_no_effect_without_it() {
+        let loaded = with(&FakeWorld::default(), &format!("{APP} --async 2 --gevent-monkey-patch")).unwrap();
+        assert!(
+            loaded.notices.iter().any(|notice| notice.contains("belongs to gevent")),
+            "{:?}",
+            loaded.notices
+        );
     }
 
     #[test]

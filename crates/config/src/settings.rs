@@ -158,6 +158,26 @@ pub struct PythonSettings {
     pub imports: Vec<String>,
     /// Chunks of frames kept for the next green threads (`--chunk-cache`), 16 KiB each; 0 keeps none. Default 256.
     pub chunk_cache: u32,
+    /// The gevent loop engine.
+    pub gevent: GeventSettings,
+}
+
+/// What concerns the gevent loop engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GeventSettings {
+    /// When the standard library is patched (`--gevent-monkey-patch`, `--gevent-late-monkey-patch`). Default never.
+    pub patching: Option<Patching>,
+    /// Whether a worker that leaves waits for greenlets that belong to no request (`--gevent-wait-for-hub`).
+    pub wait_for_hub: bool,
+}
+
+/// When `gevent.monkey.patch_all()` is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patching {
+    /// Before the application is loaded.
+    BeforeLoading,
+    /// In each worker, after the application was loaded: uWSGI's order.
+    BeforeServing,
 }
 
 /// One `--mount`.
@@ -390,6 +410,7 @@ impl Default for PythonSettings {
             pyargv: Vec::new(),
             imports: Vec::new(),
             chunk_cache: 256,
+            gevent: GeventSettings::default(),
         }
     }
 }

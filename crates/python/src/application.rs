@@ -9,7 +9,7 @@ use greenloom_cli::master::{
     fork,
 };
 use greenloom_cli::{Launch, Shared, Workers};
-use greenloom_worker::config::Settings;
+use greenloom_worker::config::{LoopEngine, Settings};
 use greenloom_worker::{Listen, Worker, WorkerOptions, clock};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -18,10 +18,10 @@ use pyo3::types::PyDict;
 use crate::api;
 use crate::api::info::{ServerInfo, set_server_info};
 use crate::chunk_cache;
-use crate::driver::{drive, posix_signals, server};
+use crate::driver::{posix_signals, server};
 use crate::load::{self, App};
 use crate::traceback::{log_exception, log_line};
-use crate::{engine, fork_guard, locks, outbox, signals};
+use crate::{engine, fork_guard, locks, loops, outbox, signals};
 
 /// Runs the command; see [`greenloom_cli::main`].
 pub(crate) fn main(args: &[OsString], mut launch: Vec<OsString>) -> i32 {
@@ -55,7 +55,10 @@ impl Python {
         let settings = &self.settings;
         ServerInfo {
             options: settings.given.clone(),
-            loop_engine: None,
+            loop_engine: match settings.engine.loop_engine {
+                LoopEngine::Native => None,
+                hosted => Some(hosted.name().to_owned()),
+            },
             processes: settings.processes,
             cores: settings.cores,
             buffer_size_bytes: settings.limits.head_bytes,
@@ -73,6 +76,7 @@ impl Python {
 
     fn try_serve(&mut self, py: pyo3::Python<'_>, context: WorkerContext) -> Result<i32, String> {
         chunk_cache::install(py, self.settings.python.chunk_cache);
+        loops::before_serving(py, &self.settings)?;
         let info = ServerInfo {
             listeners: context.listeners.iter().map(|listener| listener.fd.as_raw_fd()).collect(),
             worker_id: context.id,
@@ -113,10 +117,12 @@ impl Python {
         }
         let server = server::start(py, &self.settings, worker, engine, apps, &ports, context.totals)
             .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
+        loops::prepare(py, server, &self.settings)
+            .map_err(|error| format!("cannot set up the loop of worker {}: {error}", context.id))?;
         outbox::open(server);
         api::call_hook(py, "post_fork_hook");
         if context.id == 1
-            && let Some(introduction) = server.engine.introduction()
+            && let Some(introduction) = server.engine.introduction(py)
         {
             log_line(&introduction);
         } else if context.id == 1 && self.settings.async_mode {
@@ -130,7 +136,7 @@ impl Python {
             }
             worker.announce_ready();
         }
-        let code = drive::run(py, server);
+        let code = loops::run(py, server, &self.settings);
         api::call_hook(py, "atexit");
         Ok(code)
     }
@@ -223,6 +229,7 @@ impl Application for Python {
             log_exception(py, error, "cannot set up the uwsgi module");
             return Err(LoadError { message: "no uwsgi module".to_owned() });
         }
+        loops::before_loading(py, &self.settings).map_err(|message| LoadError { message })?;
         self.apps =
             load::load(py, &self.settings).map_err(|failure| LoadError { message: failure.to_string() })?;
         Ok(())

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `driver/` | the loop, the one file that switches, what a worker keeps per core |
 //! | `engine/` | what a core's coroutine is: an iterable (`none.rs`), a stack of its own (`ugreen.rs`), a greenlet (`greenlet.rs`) |
+//! | `loops/` | turns under a loop that somebody else owns: gevent's |
 //! | `job.rs` | what a core runs: a request or a handler of a uwsgi signal |
 //! | `signals.rs` | uwsgi signals: handlers, and what the master is told of them |
 //! | `locks.rs` | user locks of this process |
@@ -31,6 +32,7 @@ mod interp;
 mod job;
 mod load;
 mod locks;
+mod loops;
 mod outbox;
 mod signals;
 mod stacks;

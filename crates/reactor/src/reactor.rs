@@ -78,6 +78,8 @@ pub struct Reactor {
     timers: Timers,
     timerfd: Option<TimerFd>,
     timerfd_at_ms: Option<u64>,
+    /// Between a poll and the end of its pass, which sets the timerfd.
+    in_pass: bool,
     wake: Arc<EventFd>,
     now_ms: u64,
     now_ns: u64,
@@ -104,6 +106,7 @@ impl Reactor {
             timers: Timers::default(),
             timerfd: None,
             timerfd_at_ms: None,
+            in_pass: false,
             wake,
             now_ms: now_ns / NS_PER_MS,
             now_ns,
@@ -121,6 +124,11 @@ impl Reactor {
         self.epoll.add(timerfd.as_fd().as_raw_fd(), epoll::IN, TIMER)?;
         self.timerfd = Some(timerfd);
         self.settle()
+    }
+
+    /// Makes [`Self::fd`] ready, so that another pass follows.
+    pub fn wake(&self) {
+        self.wake.notify();
     }
 
     /// A handle to wake this reactor from elsewhere.
@@ -168,6 +176,10 @@ impl Reactor {
     /// Hands `key` out by [`Self::next_expired`] once `at_ms` has come. See [`Timers`] for why there is no disarm.
     pub fn arm(&mut self, at_ms: u64, key: u64) {
         self.timers.arm(at_ms, key);
+        if self.timerfd.is_some() && !self.in_pass && self.timerfd_at_ms.is_none_or(|other| at_ms < other) {
+            // Nobody else would tell the loop that hosts this reactor. What fails here is tried again by `settle`.
+            let _ = self.settle();
+        }
     }
 
     /// Milliseconds until the next timer: what a blocking wait may take at most. `None`: no timer.
@@ -205,6 +217,7 @@ impl Reactor {
     /// Collects what is ready, without blocking. Events that were not handed out yet are kept first.
     /// Returns whether there are any.
     pub fn poll(&mut self) -> io::Result<bool> {
+        self.in_pass = true;
         self.refresh_now();
         let Some(batch) = self.batch.as_mut() else { return Ok(false) };
         let fresh = std::mem::take(&mut self.fresh);
@@ -220,6 +233,7 @@ impl Reactor {
     pub fn poll_at_intervals(&mut self, interval_ns: u64) -> io::Result<bool> {
         let now_ns = clock::monotonic_ns();
         if now_ns < self.polled_ns.saturating_add(interval_ns) && !self.fresh {
+            self.in_pass = true;
             self.set_now(now_ns);
             return Ok(self.batch.as_ref().is_some_and(|batch| self.next < batch.filled));
         }
@@ -256,6 +270,7 @@ impl Reactor {
 
     /// At the end of a pass of an embedded reactor: sets the timerfd to the next deadline.
     pub fn settle(&mut self) -> io::Result<()> {
+        self.in_pass = false;
         let Some(timerfd) = &self.timerfd else { return Ok(()) };
         let at = self.timers.next_at_ms();
         if at != self.timerfd_at_ms {

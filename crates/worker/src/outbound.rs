@@ -568,6 +568,7 @@ impl Worker {
 
     /// What a core ran has ended: nothing of it waits for anything any more.
     pub(crate) fn leave_core(&mut self, core: CoreId) {
+        self.ask_for_turn();
         self.drop_waits(core);
         self.forget_locks(core);
         if self.cores[core].state == CoreState::Queued {

@@ -61,6 +61,11 @@ impl Watch {
 }
 
 impl Worker {
+    /// Whether a turn has begun and is not over.
+    pub(crate) fn is_in_turn(&self) -> bool {
+        self.watch.in_turn
+    }
+
     /// The loop has come back from its wait, or begins a turn without one.
     pub(crate) fn turn_begins(&mut self) {
         if self.watch.begin_turn(self.reactor.now_ns()) {

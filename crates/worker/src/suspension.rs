@@ -258,6 +258,7 @@ impl Worker {
 
     /// What every suspension begins with; `false`: the request is cancelled, and its coroutine will be told (again).
     pub(crate) fn begin_suspension(&mut self, core: CoreId) -> bool {
+        self.ask_for_turn();
         self.flush(core);
         self.watch_client(core);
         let now_ms = self.reactor.now_ms();

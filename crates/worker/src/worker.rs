@@ -127,6 +127,8 @@ pub struct Worker {
     pub(crate) options: WorkerOptions,
     pub(crate) reactor: Reactor,
     embedded: bool,
+    /// Another turn was asked for: see [`Self::ask_for_turn`].
+    turn_asked: bool,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) connections: Slots<Connection>,
     pub(crate) cores: Table,
@@ -209,6 +211,7 @@ impl Worker {
             options,
             reactor,
             embedded: false,
+            turn_asked: false,
             listeners: listeners.into_iter().map(Listener::new).collect(),
             connections: Slots::default(),
             watches: Watches::default(),
@@ -312,6 +315,7 @@ impl Worker {
 
     /// Begins a turn: collects what is ready, without blocking.
     pub fn turn(&mut self) -> io::Result<()> {
+        self.turn_asked = false;
         self.phase = Phase::Events;
         let polled = if self.schedule.is_empty() {
             self.reactor.poll()
@@ -394,8 +398,19 @@ impl Worker {
         }
     }
 
+    /// Has the loop that hosts this worker come back to it. Application code that such a loop has resumed runs outside of
+    /// turns, and what it leaves behind (a core in the run queue, the end of a request, lines of the log) would wait for
+    /// whatever happens next on a socket.
+    pub(crate) fn ask_for_turn(&mut self) {
+        if self.embedded && !self.turn_asked && !self.is_in_turn() {
+            self.turn_asked = true;
+            self.reactor.wake();
+        }
+    }
+
     /// Sends an action for a core on its way.
     pub(crate) fn decide(&mut self, core: CoreId, action: Action) {
+        self.ask_for_turn();
         self.pending.push_back(Decided { action, epoch: self.cores[core].epoch });
     }
 
@@ -440,7 +455,8 @@ impl Worker {
         self.turn_ends();
         if self.embedded {
             if self.has_work() {
-                self.reactor.wake_handle().notify();
+                self.turn_asked = true;
+                self.reactor.wake();
             }
             // Without its timerfd an embedded worker would sleep through deadlines.
             if let Err(error) = self.reactor.settle() {
@@ -607,6 +623,7 @@ impl Worker {
 
     /// A line of the server's log, with the date in front: ctime's unless `--log-date` has a form.
     pub fn log_server(&mut self, text: &str) {
+        self.ask_for_turn();
         let now = LocalTime::at(clock::unix_seconds());
         match self.options.log.date.as_deref() {
             Some(format) if !format.is_empty() => self.log.extend_from_slice(&now.strftime(format)),

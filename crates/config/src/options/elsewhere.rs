@@ -422,12 +422,8 @@ pub(crate) const GROUPS: &[Elsewhere] = &[
     .letters(&['O']),
     group(
         "this engine is not in this version",
-        "remove it; what works now is async = N, with ugreen or greenlet if you like (see greenloom --loop-list)",
+        "remove it; what works now is gevent = N, or async = N with ugreen or greenlet if you like (see greenloom --loop-list)",
         &[
-            "gevent-monkey-patch",
-            "gevent-early-monkey-patch",
-            "gevent-late-monkey-patch",
-            "gevent-wait-for-hub",
             "greenlet-*",
             "uvloop",
             "libuv",

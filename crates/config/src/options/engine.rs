@@ -4,6 +4,7 @@
 use super::{Arg, Category, Given, OptionDef};
 use crate::draft::{Asked, Draft};
 use crate::engines::{LoopEngine, SuspendEngine};
+use crate::settings::Patching;
 use crate::values::{self, Parsed, Refusal};
 use crate::world;
 
@@ -42,7 +43,14 @@ const OPTIONS: &[OptionDef] = &[
     OptionDef::set("chunk-cache", N, chunk_cache, "16 KiB chunks of Python frames kept for the next requests")
         .default_value("256")
         .details("From Python 3.11 on each green thread has its frames in such a chunk; a kept one saves each request two calls of the kernel. 0 keeps none."),
-    OptionDef::set("gevent", N, gevent, "N cores on gevent's loop"),
+    OptionDef::set("gevent", N, gevent, "N cores on gevent's loop")
+        .details("Each request runs on a gevent.Greenlet of its own, so libraries that gevent has patched wait without holding anybody up. Needs the package gevent."),
+    OptionDef::switch("gevent-monkey-patch", |draft, on, given| patching(draft, on, given, Patching::BeforeLoading), "gevent.monkey.patch_all() before the application is loaded")
+        .aliases(&["gevent-early-monkey-patch"])
+        .details("What the application imports finds the patched standard library. uWSGI patches only when the worker starts: gevent-late-monkey-patch."),
+    OptionDef::switch("gevent-late-monkey-patch", |draft, on, given| patching(draft, on, given, Patching::BeforeServing), "gevent.monkey.patch_all() when a worker starts, after loading"),
+    OptionDef::switch("gevent-wait-for-hub", wait_for_hub, "a worker that leaves waits for background greenlets")
+        .details("As long as worker-reload-mercy lets it. Without it they end with their worker."),
     OptionDef::set("asyncio", N, asyncio, "N cores on asyncio's loop"),
     OptionDef::set("tornado", N, tornado, "N cores on Tornado's loop"),
     OptionDef::set("coroae", N, coroae, "N cores on Coro::AnyEvent (Perl)"),
@@ -83,6 +91,23 @@ fn shortcut(draft: &mut Draft<'_>, given: &Given<'_>, engine: LoopEngine) -> Par
 
 fn gevent(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
     shortcut(draft, given, LoopEngine::Gevent)
+}
+
+fn patching(draft: &mut Draft<'_>, on: bool, given: &Given<'_>, when: Patching) {
+    let gevent = &mut draft.settings.python.gevent;
+    if on {
+        gevent.patching = Some(when);
+        draft.gevent.push(Asked::new((), given));
+    } else if gevent.patching == Some(when) {
+        gevent.patching = None;
+    }
+}
+
+fn wait_for_hub(draft: &mut Draft<'_>, on: bool, given: &Given<'_>) {
+    draft.settings.python.gevent.wait_for_hub = on;
+    if on {
+        draft.gevent.push(Asked::new((), given));
+    }
 }
 
 fn asyncio(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {

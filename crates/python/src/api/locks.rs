@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 
 use super::info::require_server;
 use crate::driver::server::{self, Server};
+use crate::engine::WaitingModules;
 use crate::outbox::{self, Wish};
 use crate::wsgi::gateway;
 use crate::{fork_guard, locks};
@@ -72,10 +73,13 @@ fn wait(py: Python<'_>, server: &'static Server, core: CoreId, number: u32) -> P
 
 fn block(py: Python<'_>, locks: &UserLocks, number: u32) -> PyResult<()> {
     let server = server::of_this_thread();
+    let modules = server.map_or(WaitingModules::STANDARD, |server| server.engine.waiting_modules());
+    // Where the pause lets others run, one of them can unlock it.
+    let blocks = modules.sleep == WaitingModules::STANDARD.sleep;
     let (mut pause_s, longest_s) = LOOK_S;
     while !locks.acquire(number) {
         if let Some(server) = server {
-            if locks.is_ours(number) {
+            if blocks && locks.is_ours(number) {
                 return Err(PyRuntimeError::new_err(format!(
                     "uwsgi.lock({number}) would wait for ever: this worker has the lock, and while this call blocks it \
                      nobody can unlock it (with a suspend engine, --ugreen or --greenlet, requests wait for each other)"
@@ -83,7 +87,7 @@ fn block(py: Python<'_>, locks: &UserLocks, number: u32) -> PyResult<()> {
             }
             outbox::empty(server);
         }
-        let slept = py.import("time")?.call_method1("sleep", (pause_s,));
+        let slept = py.import(modules.sleep)?.call_method1("sleep", (pause_s,));
         if let Err(error) = slept {
             locks.withdraw(number);
             return Err(error);

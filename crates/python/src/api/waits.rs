@@ -96,7 +96,8 @@ pub(super) fn wait_here(py: Python<'_>, fd: RawFd, interest: Interest, timeout_s
         Interest::Read => (vec![fd], vec![], Vec::<RawFd>::new()),
         Interest::Write => (vec![], vec![fd], vec![]),
     };
-    let ready = py.import("select")?.call_method1("select", (lists.0, lists.1, lists.2, timeout_s))?;
+    let module = server::of_this_thread().map_or("select", |server| server.engine.waiting_modules().select);
+    let ready = py.import(module)?.call_method1("select", (lists.0, lists.1, lists.2, timeout_s))?;
     let (readable, writable, _): (Vec<RawFd>, Vec<RawFd>, Vec<RawFd>) = ready.extract()?;
     Ok(!readable.is_empty() || !writable.is_empty())
 }

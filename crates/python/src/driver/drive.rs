@@ -22,8 +22,55 @@ const BROKEN: i32 = 1;
 
 /// Runs the worker until it leaves; its exit code.
 pub(crate) fn run(py: Python<'_>, server: &'static Server) -> i32 {
-    server.engine.prepare(py);
-    match turns(py, server) {
+    let left = loop {
+        match turn(py, server) {
+            Ok(None) => {}
+            Ok(Some(leave)) => break Ok(leave),
+            Err(error) => break Err(error),
+        }
+        if let Err(error) = wait(py, server) {
+            break Err(error);
+        }
+        look_around(py, server);
+    };
+    leave(py, server, left)
+}
+
+/// One turn under a loop that somebody else runs; the exit code of a worker that has left.
+pub(crate) fn hosted_turn(py: Python<'_>, server: &'static Server) -> Option<i32> {
+    look_around(py, server);
+    match turn(py, server) {
+        Ok(None) => None,
+        Ok(Some(why)) => Some(leave(py, server, Ok(why))),
+        Err(error) => Some(leave(py, server, Err(error))),
+    }
+}
+
+fn turn(py: Python<'_>, server: &'static Server) -> io::Result<Option<Leave>> {
+    server.worker.borrow_mut().turn()?;
+    loop {
+        // The borrow ends with this statement: what is performed may call back.
+        let action = server.worker.borrow_mut().next_action();
+        let Some(action) = action else { return Ok(None) };
+        if let Some(leave) = switch::perform(py, server, action) {
+            return Ok(Some(leave));
+        }
+    }
+}
+
+/// What has been asked for beside the worker's own events.
+fn look_around(py: Python<'_>, server: &'static Server) {
+    outbox::empty(server);
+    // Handlers that the application has installed with the signal module.
+    if let Err(error) = py.check_signals() {
+        log_exception(py, error, "exception in a signal handler; it belongs to no request");
+    }
+    fork_guard::check();
+}
+
+/// The worker has left, or its reactor has failed: the exit code.
+fn leave(py: Python<'_>, server: &'static Server, left: io::Result<Leave>) -> i32 {
+    match left {
         Ok(leave) => {
             if leave != Leave::Drained {
                 cancel_all(py, server);
@@ -38,27 +85,6 @@ pub(crate) fn run(py: Python<'_>, server: &'static Server) -> i32 {
             log_line(&format!("the worker's event loop failed: {error}"));
             BROKEN
         }
-    }
-}
-
-fn turns(py: Python<'_>, server: &'static Server) -> io::Result<Leave> {
-    loop {
-        server.worker.borrow_mut().turn()?;
-        loop {
-            // The borrow ends with this statement: what is performed may call back.
-            let action = server.worker.borrow_mut().next_action();
-            let Some(action) = action else { break };
-            if let Some(leave) = switch::perform(py, server, action) {
-                return Ok(leave);
-            }
-        }
-        wait(py, server)?;
-        outbox::empty(server);
-        // Handlers that the application has installed with the signal module.
-        if let Err(error) = py.check_signals() {
-            log_exception(py, error, "exception in a signal handler; it belongs to no request");
-        }
-        fork_guard::check();
     }
 }
 

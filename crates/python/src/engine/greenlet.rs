@@ -1,31 +1,35 @@
-//! greenlet: each request runs on a greenlet of its own, whose parent is the greenlet that runs the loop.
+//! greenlet: each request runs on a greenlet of its own, whose parent is the greenlet that runs the loop. The loop is the
+//! native one, or gevent's: then the greenlets are `gevent.Greenlet`s, and the hub runs the loop.
 //!
 //! Every request gets a new one, as far as anybody can tell: the application can see its greenlet and keep it, and one
 //! that served several requests would let a stray `switch()` of an earlier one wake a later one. So a core's greenlet
 //! serves the next request only if nothing of the application refers to it (references, weak references), and nothing was
-//! changed on it (attributes, parent); that saves half a microsecond of each request. An application may switch between
+//! changed on it (attributes, parent, gevent's links); that saves half a microsecond of each request, and several of a
+//! `gevent.Greenlet`. An application may switch between
 //! greenlets as it likes, request's ones included. So the code that resumed a core learns nothing from getting control
 //! back, and the running core is found by the running greenlet.
 //!
 //! greenlet moves parts of the C stack to the heap at each switch: nothing outside may point into the stack of a
 //! suspended core, and large arrays in its frames would be copied each time.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 
-use greenloom_worker::config::Settings;
+use greenloom_worker::config::{LoopEngine, Settings};
 use greenloom_worker::{CoreId, Wakeup};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{Paused, SuspendEngine, all_cores};
+use super::{Paused, SuspendEngine, WaitingModules, all_cores};
 use crate::api::cancelled;
 use crate::driver::context::Base;
 use crate::driver::server::{self, Server, peek};
 use crate::fork_guard;
 use crate::job;
+use crate::loops;
 use crate::traceback::log_exception;
 use crate::wsgi::gateway::Ending;
 
@@ -86,15 +90,26 @@ impl Api {
     }
 }
 
+/// Whose greenlets requests run on.
+enum Kind {
+    /// greenlet's own.
+    Plain,
+    /// gevent's.
+    Gevent(loops::Gevent),
+}
+
 /// The engine.
 pub(crate) struct Greenlets {
     api: Api,
+    kind: Kind,
     base: Base,
     /// `greenlet.GreenletExit`.
     exit: Py<PyAny>,
     /// The greenlet that runs the loop.
     hub: Cell<Option<Py<PyAny>>>,
     cores: Vec<Core>,
+    /// The core that each greenlet was made for, by its address; a greenlet that has ended leaves.
+    made_for: RefCell<HashMap<usize, CoreId>>,
 }
 
 /// What a core has of its own.
@@ -130,13 +145,12 @@ impl Entry {
 impl Greenlets {
     /// Imports greenlet; the message says why that cannot be.
     pub(crate) fn new(py: Python<'_>, settings: &Settings) -> Result<Self, String> {
+        let kind = match settings.engine.loop_engine {
+            LoopEngine::Gevent => Kind::Gevent(loops::Gevent::import(py)?),
+            _ => Kind::Plain,
+        };
         let api = Api::import(py).map_err(|error| {
-            format!(
-                "--greenlet needs the package greenlet (1.1 or newer) in this Python, and importing it fails ({}); \
-                 install it: {} -m pip install greenlet",
-                crate::traceback::describe_exception(py, &error),
-                executable(py),
-            )
+            loops::missing(py, "--greenlet", "greenlet (1.1 or newer)", "greenlet", &error)
         })?;
         let cores = (0..all_cores(settings)).map(|id| {
             Ok(Core {
@@ -152,6 +166,7 @@ impl Greenlets {
         let wrong = |error: PyErr| error.to_string();
         Ok(Self {
             api,
+            kind,
             base: Base::current(py).map_err(wrong)?,
             exit: py
                 .import("greenlet")
@@ -160,6 +175,7 @@ impl Greenlets {
                 .unbind(),
             hub: Cell::new(None),
             cores: cores.collect::<PyResult<_>>().map_err(wrong)?,
+            made_for: RefCell::default(),
         })
     }
 
@@ -234,7 +250,8 @@ impl Greenlets {
     }
 
     /// A greenlet that has not served anybody, or that nobody can tell from one.
-    fn unused<'py>(&self, py: Python<'py>, core: &Core) -> PyResult<Bound<'py, PyAny>> {
+    fn unused<'py>(&self, py: Python<'py>, id: CoreId) -> PyResult<Bound<'py, PyAny>> {
+        let core = self.core(id);
         let parked = core.parked.replace(std::ptr::null_mut());
         // SAFETY: the reference that `serve` has left, or null.
         if let Some(greenlet) = unsafe { Bound::from_owned_ptr_or_opt(py, parked) } {
@@ -244,11 +261,18 @@ impl Greenlets {
             // Somebody has found it after all (a list of all objects): let it end as it would have.
             drop(self.throw(py, &greenlet, &PyErr::from_value(self.exit.bind(py).call0()?)));
         }
-        // Its parent is the running greenlet, and that is the one that runs the loop.
-        // SAFETY: attached; a callable and no parent.
-        let greenlet = unsafe { (self.api.0.new)(core.entry.as_ptr(), std::ptr::null_mut()) };
-        // SAFETY: a new reference, or null with an exception set.
-        unsafe { Bound::from_owned_ptr_or_err(py, greenlet) }
+        let greenlet = match &self.kind {
+            Kind::Gevent(gevent) => gevent.new_greenlet(core.entry.bind(py).as_any())?,
+            Kind::Plain => {
+                // Its parent is the running greenlet, and that is the one that runs the loop.
+                // SAFETY: attached; a callable and no parent.
+                let greenlet = unsafe { (self.api.0.new)(core.entry.as_ptr(), std::ptr::null_mut()) };
+                // SAFETY: a new reference, or null with an exception set.
+                unsafe { Bound::from_owned_ptr_or_err(py, greenlet) }?
+            }
+        };
+        self.made_for.borrow_mut().insert(greenlet.as_ptr() as usize, id);
+        Ok(greenlet)
     }
 
     /// Whether nobody but `holders` refers to a greenlet, and nothing was changed on it.
@@ -282,20 +306,26 @@ impl Greenlets {
         let hub = self.hub.take();
         let same = parent.is_some_and(|parent| hub.as_ref().is_some_and(|hub| parent.is(hub)));
         self.hub.set(hub);
-        same
+        same && match &self.kind {
+            Kind::Plain => true,
+            Kind::Gevent(_) => loops::Gevent::is_untouched(greenlet),
+        }
     }
 
     /// The core of a greenlet.
     fn core_of(&self, greenlet: *mut ffi::PyObject) -> Option<CoreId> {
-        let place = self.cores.iter().position(|core| core.greenlet.get() == greenlet)?;
-        u32::try_from(place).ok().map(CoreId)
+        let core = *self.made_for.borrow().get(&(greenlet as usize))?;
+        (self.core(core).greenlet.get() == greenlet).then_some(core)
     }
 }
 
-fn executable(py: Python<'_>) -> String {
-    py.import("sys")
-        .and_then(|sys| sys.getattr("executable"))
-        .map_or_else(|_| "python3".to_owned(), |path| path.to_string())
+/// A greenlet that comes to its end serves no core any more.
+struct Leaves(&'static Greenlets, usize);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.made_for.borrow_mut().remove(&self.1);
+    }
 }
 
 impl SuspendEngine for Greenlets {
@@ -303,17 +333,32 @@ impl SuspendEngine for Greenlets {
         true
     }
 
-    fn introduction(&self) -> Option<String> {
-        Some("enabled greenlet engine".to_owned())
+    fn introduction(&self, py: Python<'_>) -> Option<String> {
+        match &self.kind {
+            Kind::Plain => Some("enabled greenlet engine".to_owned()),
+            Kind::Gevent(gevent) => Some(gevent.introduction(py)),
+        }
     }
 
-    fn prepare(&'static self, py: Python<'_>) {
-        self.hub.set(self.api.current(py).map(Bound::unbind));
+    fn prepare(&'static self, py: Python<'_>) -> PyResult<()> {
+        let hub = match &self.kind {
+            Kind::Plain => self.api.current(py),
+            Kind::Gevent(gevent) => Some(gevent.hub(py)?),
+        };
+        self.hub.set(hub.map(Bound::unbind));
+        Ok(())
+    }
+
+    fn waiting_modules(&self) -> WaitingModules {
+        match self.kind {
+            Kind::Plain => WaitingModules::STANDARD,
+            Kind::Gevent(_) => WaitingModules { select: "gevent.select", sleep: "gevent" },
+        }
     }
 
     fn start(&'static self, py: Python<'_>, server: &'static Server, core: CoreId) {
         let slot = self.core(core);
-        match self.unused(py, slot) {
+        match self.unused(py, core) {
             Ok(greenlet) => {
                 slot.request.set(slot.request.get() + 1);
                 slot.paused.set(false);
@@ -331,10 +376,14 @@ impl SuspendEngine for Greenlets {
     }
 
     fn serve(&'static self, py: Python<'_>, server: &'static Server, core: CoreId) {
+        let _leaves = Leaves(self, self.api.current(py).map_or(0, |greenlet| greenlet.as_ptr() as usize));
         let slot = self.core(core);
         loop {
             slot.starts.set(false);
             let request = slot.request.get();
+            // The core's, that of the thread (it runs), that of whoever has switched to it, and gevent's own.
+            // SAFETY: attached; the greenlet that runs, which the core refers to.
+            let holders = unsafe { ffi::Py_REFCNT(slot.greenlet.get()) };
             let entered = self.base.fresh(py).map(|context| context.enter(py));
             let ending = job::start(py, server, core);
             drop(entered.map(|entered| entered.leave(py)));
@@ -345,8 +394,7 @@ impl SuspendEngine for Greenlets {
             job::finish(server, core, &ending.unwrap_or(Ending::Failed));
             // SAFETY: the reference that `start` has left with the core.
             let Some(greenlet) = (unsafe { Bound::from_owned_ptr_or_opt(py, greenlet) }) else { return };
-            // The core's, that of the thread (it runs), and that of whoever has switched to it.
-            if !self.is_untouched(&greenlet, 3) {
+            if !self.is_untouched(&greenlet, holders) {
                 return;
             }
             slot.parked.set(greenlet.into_ptr());

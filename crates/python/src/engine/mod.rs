@@ -25,12 +25,19 @@ pub(crate) trait SuspendEngine {
     fn suspends(&self) -> bool;
 
     /// What the log says of it when the server starts.
-    fn introduction(&self) -> Option<String> {
+    fn introduction(&self, _py: Python<'_>) -> Option<String> {
         None
     }
 
-    /// Once, before the first turn, on the coroutine that runs the loop.
-    fn prepare(&'static self, _py: Python<'_>) {}
+    /// Once, before the first turn.
+    fn prepare(&'static self, _py: Python<'_>) -> PyResult<()> {
+        Ok(())
+    }
+
+    /// What waits where nothing of the server's can: outside a request, in a coroutine of the application's own.
+    fn waiting_modules(&self) -> WaitingModules {
+        WaitingModules::STANDARD
+    }
 
     /// Runs the request or the signal handler of a core until it ends or is suspended.
     fn start(&'static self, py: Python<'_>, server: &'static Server, core: CoreId);
@@ -69,6 +76,19 @@ pub(crate) trait SuspendEngine {
     fn frame<'py>(&'static self, py: Python<'py>, core: CoreId) -> Option<Bound<'py, PyAny>>;
 }
 
+/// Python's modules whose functions wait, by what they are used for.
+pub(crate) struct WaitingModules {
+    /// The one with `select`.
+    pub(crate) select: &'static str,
+    /// The one with `sleep`.
+    pub(crate) sleep: &'static str,
+}
+
+impl WaitingModules {
+    /// They block the thread.
+    pub(crate) const STANDARD: Self = Self { select: "select", sleep: "time" };
+}
+
 /// How `pause` came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Paused {
@@ -87,7 +107,7 @@ fn all_cores(settings: &Settings) -> u32 {
 pub(crate) fn make(py: Python<'_>, settings: &Settings) -> Result<Box<dyn SuspendEngine>, String> {
     Ok(match settings.engine.suspend {
         Kind::UGreen => Box::new(ugreen::UGreen::new(py, settings)?),
-        Kind::Greenlet => Box::new(greenlet::Greenlets::new(py, settings)?),
+        Kind::Greenlet | Kind::Own => Box::new(greenlet::Greenlets::new(py, settings)?),
         _ => Box::new(none::Iterables::new(py, settings)?),
     })
 }

@@ -152,7 +152,7 @@ impl SuspendEngine for UGreen {
         true
     }
 
-    fn introduction(&self) -> Option<String> {
+    fn introduction(&self, _py: Python<'_>) -> Option<String> {
         Some(format!(
             "initializing {} uGreen threads with stack size of {} ({} KB)",
             self.threads,
