@@ -18,6 +18,9 @@ from gevent.hub import Hub
 READ = 1
 """A watcher's interest, in libev as in libuv."""
 
+NAP_S = 0.002
+"""Between two looks at something that no event tells of."""
+
 
 class Worker(Protocol):
     """What the extension module gives to :func:`run`."""
@@ -59,6 +62,11 @@ def describe() -> str:
 def patch() -> None:
     """Make the standard library cooperative."""
     gevent.monkey.patch_all()
+
+
+def nap() -> None:
+    """Let others run for a moment."""
+    gevent.sleep(NAP_S)
 
 
 def after_fork() -> None:

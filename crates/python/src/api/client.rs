@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use super::info::require_server;
+use super::request::Given;
 use super::{Text, request, sockets};
 
 /// Bytes read from a file at once by `sendfile`.
@@ -30,32 +31,35 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// The current request's content length in bytes.
 #[pyfunction]
-fn cl(py: Python<'_>) -> PyResult<u64> {
+#[pyo3(signature = (*, request_context=None))]
+fn cl(request_context: Given<'_, '_>) -> PyResult<u64> {
     require_server("cl")?;
-    request::content_length(py)
+    request::content_length(request_context)
 }
 
 /// The descriptor of the current request's connection: to wait for, not to read or close.
 #[pyfunction]
-fn connection_fd(py: Python<'_>) -> PyResult<RawFd> {
+#[pyo3(signature = (*, request_context=None))]
+fn connection_fd(request_context: Given<'_, '_>) -> PyResult<RawFd> {
     require_server("connection_fd")?;
-    request::connection_fd(py)
+    request::connection_fd(request_context)
 }
 
 /// `send(data)`: raw bytes to the client, past the headers; `send(fd, data)`: to any descriptor.
 ///
 /// True, or None when the other side is gone or (with a descriptor) not ready to take anything.
 #[pyfunction]
-#[pyo3(signature = (fd_or_data, data=None, /))]
+#[pyo3(signature = (fd_or_data, data=None, /, *, request_context=None))]
 fn send(
     py: Python<'_>,
     fd_or_data: &Bound<'_, PyAny>,
     data: Option<&Bound<'_, PyBytes>>,
+    request_context: Given<'_, '_>,
 ) -> PyResult<Option<bool>> {
     require_server("send")?;
     let sent = match data {
         Some(data) => sockets::write_all(py, fd_or_data.extract()?, data)?,
-        None => request::send_raw(py, fd_or_data.cast::<PyBytes>()?.as_bytes())?,
+        None => request::send_raw(py, request_context, fd_or_data.cast::<PyBytes>()?.as_bytes())?,
     };
     Ok(sent.then_some(true))
 }
@@ -66,18 +70,26 @@ fn send(
 /// the application ran is not waited for; one that is still coming (`--body-early`) is, for `timeout` seconds at most
 /// (0: as long as the server waits).
 #[pyfunction]
-#[pyo3(signature = (timeout=0.0, /))]
-fn chunked_read(py: Python<'_>, timeout: f64) -> PyResult<Bound<'_, PyBytes>> {
+#[pyo3(signature = (timeout=0.0, /, *, request_context=None))]
+fn chunked_read<'py>(
+    py: Python<'py>,
+    timeout: f64,
+    request_context: Given<'_, 'py>,
+) -> PyResult<Bound<'py, PyBytes>> {
     require_server("chunked_read")?;
     let timeout = Duration::try_from_secs_f64(timeout).ok().filter(|timeout| !timeout.is_zero());
-    request::input(py)?.get().piece(py, timeout)
+    request::input(py, request_context)?.get().piece(py, timeout)
 }
 
 /// As `chunked_read`, without waiting; `None`: nothing is there yet.
 #[pyfunction]
-fn chunked_read_nb(py: Python<'_>) -> PyResult<Option<Bound<'_, PyBytes>>> {
+#[pyo3(signature = (*, request_context=None))]
+fn chunked_read_nb<'py>(
+    py: Python<'py>,
+    request_context: Given<'_, 'py>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
     require_server("chunked_read_nb")?;
-    request::input(py)?.get().piece_now(py)
+    request::input(py, request_context)?.get().piece_now(py)
 }
 
 /// Sends the headers and a regular file now: `sendfile(path_or_file_or_fd, chunk=0, pos=0, size=0)`.
@@ -85,23 +97,24 @@ fn chunked_read_nb(py: Python<'_>) -> PyResult<Option<Bound<'_, PyBytes>>> {
 /// `chunk` has no meaning, `size` 0 is the rest of the file from `pos`. The server closes the descriptor or
 /// file object it was given, whatever happens. True, or None when a path cannot be opened.
 #[pyfunction]
-#[pyo3(signature = (what, chunk=0, pos=0, size=0, /))]
+#[pyo3(signature = (what, chunk=0, pos=0, size=0, /, *, request_context=None))]
 fn sendfile(
     py: Python<'_>,
     what: &Bound<'_, PyAny>,
     chunk: i64,
     pos: u64,
     size: u64,
+    request_context: Given<'_, '_>,
 ) -> PyResult<Option<bool>> {
     require_server("sendfile")?;
     let _ = chunk;
     if what.is_instance_of::<PyString>() || what.is_instance_of::<PyBytes>() {
         let path: Text = what.extract()?;
         let Ok(file) = open(&path) else { return Ok(None) };
-        return send_range(py, &file, pos, size).map(|()| Some(true));
+        return send_range(py, request_context, &file, pos, size).map(|()| Some(true));
     }
     if let Ok(fd) = what.extract::<RawFd>() {
-        let sent = borrow(fd).and_then(|file| send_range(py, &file, pos, size));
+        let sent = borrow(fd).and_then(|file| send_range(py, request_context, &file, pos, size));
         sockets::close_quietly(py, fd);
         return sent.map(|()| Some(true));
     }
@@ -109,7 +122,7 @@ fn sendfile(
         what.call_method0("flush")?;
     }
     let fd = what.call_method0("fileno")?.extract()?;
-    let sent = borrow(fd).and_then(|file| send_range(py, &file, pos, size));
+    let sent = borrow(fd).and_then(|file| send_range(py, request_context, &file, pos, size));
     what.call_method0("close")?;
     sent.map(|()| Some(true))
 }
@@ -129,12 +142,12 @@ fn borrow(fd: RawFd) -> PyResult<ManuallyDrop<File>> {
     Ok(ManuallyDrop::new(unsafe { File::from_raw_fd(fd) }))
 }
 
-fn send_range(py: Python<'_>, file: &File, pos: u64, size: u64) -> PyResult<()> {
+fn send_range(py: Python<'_>, given: Given<'_, '_>, file: &File, pos: u64, size: u64) -> PyResult<()> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "uwsgi.sendfile needs a regular file").into());
     }
-    request::note_file(py)?;
+    request::note_file(given)?;
     let rest = metadata.len().saturating_sub(pos);
     let end = pos + if size == 0 { rest } else { size.min(rest) };
     // On the heap: a large array in this frame would be copied at every switch of a greenlet.
@@ -146,11 +159,11 @@ fn send_range(py: Python<'_>, file: &File, pos: u64, size: u64) -> PyResult<()> 
         if count == 0 {
             break;
         }
-        request::write_body(py, &piece[..count])?;
+        request::write_body(py, given, &piece[..count])?;
         at += count as u64;
     }
     if at == pos {
-        request::write_body(py, b"")?;
+        request::write_body(py, given, b"")?;
     }
     Ok(())
 }

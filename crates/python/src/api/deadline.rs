@@ -9,6 +9,7 @@ use std::sync::Once;
 use pyo3::prelude::*;
 
 use super::info::{self, require_server};
+use super::request::Given;
 use crate::driver::server;
 use crate::traceback::log_line;
 
@@ -18,11 +19,14 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// `set_user_harakiri(seconds)`: the running request has so many seconds from now on; 0 takes that back.
 #[pyfunction]
-#[pyo3(signature = (seconds, /))]
-fn set_user_harakiri(seconds: i64) -> PyResult<()> {
+#[pyo3(signature = (seconds, /, *, request_context=None))]
+fn set_user_harakiri(seconds: i64, request_context: Given<'_, '_>) -> PyResult<()> {
     static SAID: Once = Once::new();
     require_server("set_user_harakiri")?;
-    let (server, core) = server::current("set_user_harakiri")?;
+    let (server, core) = match request_context {
+        Some(context) => context.get().find()?,
+        None => server::current("set_user_harakiri")?,
+    };
     if info::server().is_some_and(|info| info.master_pid == 0) {
         // A request that suspends is cancelled all the same.
         SAID.call_once(|| log_line("!!! unable to set user harakiri without the master process !!!"));

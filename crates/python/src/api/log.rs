@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::info::require_server;
+use super::request::Given;
 use super::{Text, request};
 use crate::traceback::write_log;
 
@@ -31,25 +32,30 @@ fn log(text: Text) -> PyResult<bool> {
 
 /// Sets a variable of the current request for the log format.
 #[pyfunction]
-#[pyo3(signature = (key, value, /))]
-fn set_logvar(py: Python<'_>, key: Text, value: Text) -> PyResult<()> {
+#[pyo3(signature = (key, value, /, *, request_context=None))]
+fn set_logvar(key: Text, value: Text, request_context: Given<'_, '_>) -> PyResult<()> {
     require_server("set_logvar")?;
     let (Text(key), Text(value)) = (key, value);
-    request::set_logvar(py, key, value)
+    request::set_logvar(request_context, key, value)
 }
 
 /// A variable of the current request, None when it was not set.
 #[pyfunction]
-#[pyo3(signature = (key, /))]
-fn get_logvar(py: Python<'_>, key: Text) -> PyResult<Option<Bound<'_, PyBytes>>> {
+#[pyo3(signature = (key, /, *, request_context=None))]
+fn get_logvar<'py>(
+    py: Python<'py>,
+    key: Text,
+    request_context: Given<'_, 'py>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
     require_server("get_logvar")?;
     let Text(key) = key;
-    Ok(request::logvar(py, &key)?.map(|value| PyBytes::new(py, &value)))
+    Ok(request::logvar(request_context, &key)?.map(|value| PyBytes::new(py, &value)))
 }
 
 /// Has the current request logged even though its line would be left out.
 #[pyfunction]
-fn log_this_request(py: Python<'_>) -> PyResult<()> {
+#[pyo3(signature = (*, request_context=None))]
+fn log_this_request(request_context: Given<'_, '_>) -> PyResult<()> {
     require_server("log_this_request")?;
-    request::log_this_request(py)
+    request::log_this_request(request_context)
 }

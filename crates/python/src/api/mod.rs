@@ -10,6 +10,7 @@
 mod absent;
 pub(crate) mod cancelled;
 mod client;
+mod context;
 mod deadline;
 pub(crate) mod info;
 mod lifecycle;
@@ -75,6 +76,7 @@ fn build(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     lifecycle::register(&module)?;
     log::register(&module)?;
     client::register(&module)?;
+    context::register(&module)?;
     deadline::register(&module)?;
     sockets::register(&module)?;
     waits::register(&module)?;

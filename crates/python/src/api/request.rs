@@ -6,16 +6,24 @@ use greenloom_worker::CoreId;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use super::context::RequestContext;
 use crate::driver::server::{self, Server, peek};
 use crate::fork_guard;
 use crate::wsgi::gateway::{self, write_now};
 use crate::wsgi::input::Input;
 
-fn current() -> PyResult<(&'static Server, CoreId)> {
+/// A request that a call is for, if it names one.
+pub(crate) type Given<'a, 'py> = Option<&'a Bound<'py, RequestContext>>;
+
+/// The server and the core of the request that is given, or else of the one that runs.
+pub(super) fn find(given: Given<'_, '_>) -> PyResult<(&'static Server, CoreId)> {
+    if let Some(context) = given {
+        return context.get().find();
+    }
     let found = server::current("*").map_err(|_| {
         PyRuntimeError::new_err(
             "this function of the uwsgi module belongs to a request: call it from the code that handles one, on the \
-             server's own thread",
+             server's own thread, or hand that request over with request_context=uwsgi.request_context()",
         )
     })?;
     if found.0.is_signal_core(found.1) {
@@ -27,66 +35,66 @@ fn current() -> PyResult<(&'static Server, CoreId)> {
 }
 
 /// The request's body.
-pub(crate) fn input(py: Python<'_>) -> PyResult<Py<Input>> {
-    let (server, core) = current()?;
+pub(crate) fn input(py: Python<'_>, given: Given<'_, '_>) -> PyResult<Py<Input>> {
+    let (server, core) = find(given)?;
     peek(py, &server.slot(core).input).ok_or_else(|| PyRuntimeError::new_err("the request has ended"))
 }
 
 /// Bytes of the request's body.
-pub(crate) fn content_length(_py: Python<'_>) -> PyResult<u64> {
-    let (server, core) = current()?;
+pub(crate) fn content_length(given: Given<'_, '_>) -> PyResult<u64> {
+    let (server, core) = find(given)?;
     Ok(server.worker.borrow().request(core).content_length.unwrap_or(0))
 }
 
 /// The client's socket.
-pub(crate) fn connection_fd(_py: Python<'_>) -> PyResult<RawFd> {
-    let (server, core) = current()?;
+pub(crate) fn connection_fd(given: Given<'_, '_>) -> PyResult<RawFd> {
+    let (server, core) = find(given)?;
     Ok(server.worker.borrow().client_fd(core).unwrap_or(-1))
 }
 
 /// Bytes to the client as they are, past head and framing; `false`: it is gone.
-pub(crate) fn send_raw(py: Python<'_>, bytes: &[u8]) -> PyResult<bool> {
-    let (server, core) = current()?;
+pub(crate) fn send_raw(py: Python<'_>, given: Given<'_, '_>, bytes: &[u8]) -> PyResult<bool> {
+    let (server, core) = find(given)?;
     fork_guard::check();
     gateway::send_raw(py, server, core, bytes)
 }
 
 /// Body bytes to the client, the head first.
-pub(crate) fn write_body(py: Python<'_>, bytes: &[u8]) -> PyResult<()> {
-    let (server, core) = current()?;
+pub(crate) fn write_body(py: Python<'_>, given: Given<'_, '_>, bytes: &[u8]) -> PyResult<()> {
+    let (server, core) = find(given)?;
     write_now(py, server, core, bytes)
 }
 
 /// Sets a log variable of the request.
-pub(crate) fn set_logvar(_py: Python<'_>, key: Vec<u8>, value: Vec<u8>) -> PyResult<()> {
-    let (server, core) = current()?;
+pub(crate) fn set_logvar(given: Given<'_, '_>, key: Vec<u8>, value: Vec<u8>) -> PyResult<()> {
+    let (server, core) = find(given)?;
     server.worker.borrow_mut().set_logvar(core, key, value);
     Ok(())
 }
 
 /// A log variable of the request.
-pub(crate) fn logvar(_py: Python<'_>, key: &[u8]) -> PyResult<Option<Vec<u8>>> {
-    let (server, core) = current()?;
+pub(crate) fn logvar(given: Given<'_, '_>, key: &[u8]) -> PyResult<Option<Vec<u8>>> {
+    let (server, core) = find(given)?;
     Ok(server.worker.borrow().logvar(core, key).map(<[u8]>::to_vec))
 }
 
 /// Notes that the request is answered with a file.
-pub(crate) fn note_file(_py: Python<'_>) -> PyResult<()> {
-    let (server, core) = current()?;
+pub(crate) fn note_file(given: Given<'_, '_>) -> PyResult<()> {
+    let (server, core) = find(given)?;
     server.worker.borrow_mut().note_file(core);
     Ok(())
 }
 
 /// Writes the request line although `--disable-logging` is on.
-pub(crate) fn log_this_request(_py: Python<'_>) -> PyResult<()> {
-    let (server, core) = current()?;
+pub(crate) fn log_this_request(given: Given<'_, '_>) -> PyResult<()> {
+    let (server, core) = find(given)?;
     server.worker.borrow_mut().log_always(core);
     Ok(())
 }
 
 /// Ends the connection to the client; the request goes on without one.
-pub(crate) fn disconnect(_py: Python<'_>) -> PyResult<()> {
-    let (server, core) = current()?;
+pub(crate) fn disconnect(given: Given<'_, '_>) -> PyResult<()> {
+    let (server, core) = find(given)?;
     fork_guard::check();
     server.worker.borrow_mut().disconnect(core);
     Ok(())

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCFunction};
 
 use super::info::require_server;
-use super::request;
+use super::request::{self, Given};
 use crate::driver::server;
 use crate::fork_guard;
 use crate::wsgi::gateway;
@@ -172,7 +172,8 @@ fn give_control(py: Python<'_>, name: &str) -> PyResult<bool> {
 
 /// Closes the connection to the client; the application goes on.
 #[pyfunction]
-fn disconnect(py: Python<'_>) -> PyResult<()> {
+#[pyo3(signature = (*, request_context=None))]
+fn disconnect(request_context: Given<'_, '_>) -> PyResult<()> {
     require_server("disconnect")?;
-    request::disconnect(py)
+    request::disconnect(request_context)
 }

@@ -471,6 +471,16 @@ impl SuspendEngine for Greenlets {
         Some(core)
     }
 
+    fn nap(&'static self, py: Python<'_>) -> PyResult<bool> {
+        let Kind::Gevent(gevent) = &self.kind else { return Ok(false) };
+        let hub = peek(py, &self.hub);
+        match self.api.current(py) {
+            // A callback of the loop's: nobody else could run.
+            Some(running) if hub.is_some_and(|hub| running.is(&hub)) => Ok(false),
+            _ => gevent.nap(py).map(|()| true),
+        }
+    }
+
     fn is_exit(&'static self, py: Python<'_>, error: &PyErr) -> bool {
         error.is_instance(py, self.exit.bind(py))
     }

@@ -55,6 +55,11 @@ pub(crate) trait SuspendEngine {
     /// The core whose coroutine runs; `None`: none does, or one of the application's own.
     fn current(&'static self, py: Python<'_>, server: &'static Server) -> Option<CoreId>;
 
+    /// Lets others run for a moment, on a coroutine that no request has; `false`: the running one cannot wait.
+    fn nap(&'static self, _py: Python<'_>) -> PyResult<bool> {
+        Ok(false)
+    }
+
     /// Whether `pause` may be called for this core here.
     fn can_pause(&'static self, py: Python<'_>, server: &'static Server, core: CoreId) -> bool {
         self.suspends() && self.current(py, server) == Some(core)

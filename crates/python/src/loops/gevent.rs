@@ -63,6 +63,11 @@ impl Gevent {
         self.module.bind(py).call_method0("hub")
     }
 
+    /// Lets others run for a moment.
+    pub(crate) fn nap(&self, py: Python<'_>) -> PyResult<()> {
+        self.module.bind(py).call_method0("nap").map(drop)
+    }
+
     /// What the log says when the server starts.
     pub(crate) fn introduction(&self, py: Python<'_>) -> String {
         let which = self.module.bind(py).call_method0("describe");

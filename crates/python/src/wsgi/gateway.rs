@@ -400,6 +400,7 @@ pub(crate) fn write_now(py: Python<'_>, server: &'static Server, core: CoreId, b
             Paused::Resumed(_) | Paused::Unwind => {}
         }
     }
+    drain_elsewhere(py, server, core)?;
     let written = server.worker.borrow_mut().write_through(core, rest);
     match written {
         Ok(Written::Taken(_)) => Ok(()),
@@ -426,12 +427,26 @@ pub(crate) fn send_raw(
                 return Err(cancelled::error(py, why));
             }
         }
+        drain_elsewhere(py, server, core)?;
         if server.worker.borrow_mut().write_raw(core, piece)? == Written::Gone {
             return Ok(false);
         }
         let Some(next) = pieces.next() else { return Ok(true) };
         piece = next;
     }
+}
+
+/// For somebody who writes for a request on another coroutine than its own: waits until the client has taken what was
+/// written before, if that coroutine can wait.
+fn drain_elsewhere(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<()> {
+    let slot = server.slot(core);
+    let generation = slot.generation.get();
+    while server.worker.borrow().has_queued_output(core) && server.engine.nap(py)? {
+        if slot.generation.get() != generation {
+            return Err(cancelled::client_gone());
+        }
+    }
+    Ok(())
 }
 
 fn refused(error: greenloom_worker::proto::http1::response::ResponseError) -> PyErr {
