@@ -412,12 +412,9 @@ mod tests {
 
     #[test]
     fn engines_that_are_not_built_are_refused_with_what_is() {
-        for line in [
-            "--async 10 --stackless",
-            "--asyncio 10 --greenlet",
-            "--loop libev --async 2",
-            "--tornado 1",
-        ] {
+        for line in
+            ["--async 10 --stackless", "--asyncio 10 --greenlet", "--loop libev --async 2", "--tornado 1"]
+        {
             let error = refused(line);
             assert!(error.contains("not in this version") && error.contains("--async N"), "{line}: {error}");
         }
