@@ -14,6 +14,9 @@ use crate::origin::Origin;
 use crate::settings::{Address, ListenerSpec, Protocol, Settings};
 use crate::world::World;
 
+/// `--block-warning` under a loop that others share.
+const HOSTED_BLOCK_WARNING_MS: u64 = 100;
+
 /// Settings in the making.
 #[derive(Debug)]
 pub(crate) struct Draft<'w> {
@@ -28,6 +31,7 @@ pub(crate) struct Draft<'w> {
     pub(crate) processes: Option<Asked<u32>>,
     pub(crate) body_early: Option<Asked<()>>,
     pub(crate) ugreen_stacksize: Option<Asked<()>>,
+    pub(crate) block_warning_ms: Option<u64>,
     /// Options that belong to the gevent loop engine.
     pub(crate) gevent: Vec<Asked<()>>,
     pub(crate) die_on_term: bool,
@@ -94,6 +98,7 @@ impl<'w> Draft<'w> {
             processes: None,
             body_early: None,
             ugreen_stacksize: None,
+            block_warning_ms: None,
             gevent: Vec::new(),
             die_on_term: false,
             has_listeners: false,
@@ -171,6 +176,8 @@ impl<'w> Draft<'w> {
             }
         }
         self.settings.engine = engine;
+        let usual_ms = if loop_engine == LoopEngine::Native { 0 } else { HOSTED_BLOCK_WARNING_MS };
+        self.settings.python.block_warning_ms = self.block_warning_ms.unwrap_or(usual_ms);
         if let Some(asked) = &self.body_early
             && engine.suspend == SuspendEngine::None
         {

@@ -459,6 +459,14 @@ mod tests {
     }
 
     #[test]
+    fn code_that_blocks_is_named_under_loop_engines() {
+        let of = |line: &str| settings(line).python.block_warning_ms;
+        assert_eq!((of(""), of("--async 2 --greenlet"), of("--gevent 2")), (0, 0, 100));
+        assert_eq!((of("--block-warning 0.25"), of("--gevent 2 --block-warning 0")), (250, 0));
+        assert!(refused("--block-warning soon").contains("block-warning"));
+    }
+
+    #[test]
     fn options_of_gevent_have_no_effect_without_it() {
         let loaded = with(&FakeWorld::default(), &format!("{APP} --async 2 --gevent-monkey-patch")).unwrap();
         assert!(

@@ -160,6 +160,9 @@ pub struct PythonSettings {
     pub chunk_cache: u32,
     /// The gevent loop engine.
     pub gevent: GeventSettings,
+    /// How long code may keep the loop from its work before the log names it (`--block-warning`); 0: for ever. Default
+    /// 100 ms under a loop engine, else 0.
+    pub block_warning_ms: u64,
 }
 
 /// What concerns the gevent loop engine.
@@ -411,6 +414,7 @@ impl Default for PythonSettings {
             imports: Vec::new(),
             chunk_cache: 256,
             gevent: GeventSettings::default(),
+            block_warning_ms: 0,
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::chunk_cache;
 use crate::driver::{posix_signals, server};
 use crate::load::{self, App};
 use crate::traceback::{log_exception, log_line};
-use crate::{engine, fork_guard, locks, loops, outbox, signals};
+use crate::{blockers, engine, fork_guard, locks, loops, outbox, signals};
 
 /// Runs the command; see [`greenloom_cli::main`].
 pub(crate) fn main(args: &[OsString], mut launch: Vec<OsString>) -> i32 {
@@ -120,6 +120,10 @@ impl Python {
         loops::prepare(py, server, &self.settings)
             .map_err(|error| format!("cannot set up the loop of worker {}: {error}", context.id))?;
         outbox::open(server);
+        if self.settings.python.block_warning_ms > 0 {
+            blockers::look_out(server, self.settings.python.block_warning_ms)
+                .map_err(|error| format!("cannot start a thread of worker {}: {error}", context.id))?;
+        }
         api::call_hook(py, "post_fork_hook");
         if context.id == 1
             && let Some(introduction) = server.engine.introduction(py)

@@ -10,6 +10,7 @@
 //! | `locks.rs` | user locks of this process |
 //! | `outbox.rs` | what threads of the application want of the loop's thread |
 //! | `fork_guard.rs` | children of a worker that come back into the server |
+//! | `blockers.rs` | code that keeps the loop from its work |
 //! | `stacks.rs` | what requests in flight do, printed on demand |
 //! | `interp.rs` | thread states of the interpreter: the only file that swaps them |
 //! | `wsgi/` | a request from its call to its end (`gateway.rs`); environ, `start_response`, `wsgi.input`, file wrapper |
@@ -24,6 +25,7 @@
 
 mod api;
 mod application;
+mod blockers;
 mod chunk_cache;
 mod driver;
 mod engine;

@@ -41,8 +41,12 @@ pub(crate) fn print(py: Python<'_>, running: Option<&Bound<'_, PyAny>>) {
     server.worker.borrow().stacks_printed();
 }
 
+/// What a client sent, without what a terminal or a reader of lines could take for something else.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).escape_debug().to_string()
+}
+
 fn append(text: &mut String, request: &InFlight) {
-    let printable = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
     let what = match request.signal {
         Some(number) => format!("handler of signal {number}"),
         None => format!("{} {}", printable(&request.method), printable(&request.uri)),
@@ -77,7 +81,7 @@ fn suspended<'py>(py: Python<'py>, server: &'static Server, request: &InFlight) 
 }
 
 /// A frame and its callers, the outermost first.
-fn outward<'py>(frame: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyAny>> {
+pub(crate) fn outward<'py>(frame: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyAny>> {
     let mut frames = Vec::new();
     let mut next = Some(frame.clone());
     while let Some(frame) = next
@@ -90,7 +94,8 @@ fn outward<'py>(frame: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyAny>> {
     frames
 }
 
-fn format_frames(py: Python<'_>, frames: &[Bound<'_, PyAny>], text: &mut String) -> PyResult<()> {
+/// Appends a stack as Python prints it.
+pub(crate) fn format_frames(py: Python<'_>, frames: &[Bound<'_, PyAny>], text: &mut String) -> PyResult<()> {
     if frames.is_empty() {
         text.push_str("  (no frame of Python code)\n");
         return Ok(());

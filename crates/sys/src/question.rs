@@ -18,6 +18,8 @@ pub enum Question {
     Stacks,
     /// Print what stands on the thread's stack, from within the handler: works in the middle of a C call, too.
     Dump,
+    /// Say which code keeps the loop from its work. A process asks itself.
+    Blocker,
 }
 
 impl Question {
@@ -26,6 +28,7 @@ impl Question {
         match self {
             Self::Stacks => libc::SIGRTMAX() - 7,
             Self::Dump => libc::SIGRTMAX() - 6,
+            Self::Blocker => libc::SIGRTMAX() - 5,
         }
     }
 
@@ -44,6 +47,34 @@ pub fn ask_by_pidfd(pidfd: BorrowedFd<'_>, question: Question) -> io::Result<()>
 pub fn ask(pid: Pid, question: Question) -> io::Result<()> {
     let pid = pid.rustix().ok_or(Errno::SRCH)?;
     Ok(rustix::process::kill_process(pid, question.signal())?)
+}
+
+/// A thread of this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Thread(rustix::process::Pid);
+
+impl Thread {
+    /// The one that calls.
+    pub fn this() -> Self {
+        Self(rustix::thread::gettid())
+    }
+
+    /// Whether it has or wants a CPU, instead of waiting in the kernel; a signal to such a one interrupts no system call.
+    pub fn computes(self) -> bool {
+        let path = format!("/proc/self/task/{}/stat", self.0);
+        let stat = std::fs::read_to_string(path).unwrap_or_default();
+        // The name, in brackets, may be anything.
+        stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('R'))
+    }
+
+    /// Asks this thread of the process.
+    pub fn ask(self, question: Question) -> io::Result<()> {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        // SAFETY: numbers of this process, of a thread of it, and of a signal.
+        let sent =
+            unsafe { libc::syscall(libc::SYS_tgkill, pid, self.0.as_raw_nonzero().get(), question.number()) };
+        if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
 }
 
 /// Whether the process has a handler for the question: without one the signal would end it.
@@ -114,6 +145,23 @@ mod tests {
         // The shell runs its trap once its read was interrupted, or has ended.
         drop(with.stdin.take());
         assert_eq!(with.wait().unwrap().code(), Some(9));
+    }
+
+    #[test]
+    fn a_thread_computes_or_waits() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn(move || {
+            sender.send(Thread::this()).unwrap();
+            std::thread::park();
+        });
+        let thread = receiver.recv().unwrap();
+        assert!(Thread::this().computes());
+        while thread.computes() {
+            std::thread::yield_now();
+        }
+        waiting.thread().unpark();
+        waiting.join().unwrap();
+        assert!(!thread.computes(), "one that is gone does not");
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | 8. keep the connection alive, or close it | `outbound.rs`, `inbound.rs` |
 //! |    ... or give it to another worker | `handover.rs` |
 //! | what others are told of it meanwhile | `instance.rs`, `standing.rs`, `vitals.rs` |
+//! | who notices that it blocks the others | `lookout.rs`; the master, for `--harakiri` |
 //!
 //! # A request that must end before its time
 //!
@@ -61,6 +62,7 @@ mod inbound;
 mod incoming;
 mod instance;
 mod locks;
+mod lookout;
 mod options;
 mod outbound;
 mod recycling;
@@ -85,7 +87,7 @@ pub use greenloom_proto as proto;
 pub use greenloom_reactor::{Batch, Wake};
 pub use greenloom_sys::clock;
 pub use greenloom_sys::net::Peer;
-pub use greenloom_sys::question::Question;
+pub use greenloom_sys::question::{Question, Thread};
 pub use in_flight::{Doing, InFlight};
 pub use incoming::{BodyFailure, BodyRead};
 pub use instance::{Activity, Address, Alone, Begun, Ended, Identity, Instance, Load, Standing, WaitKind};

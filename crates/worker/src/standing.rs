@@ -69,6 +69,10 @@ impl Worker {
     /// The loop has come back from its wait, or begins a turn without one.
     pub(crate) fn turn_begins(&mut self) {
         if self.watch.begin_turn(self.reactor.now_ns()) {
+            if let Some(beacon) = &self.beacon {
+                let away_us = beacon.turn(self.reactor.now_ns()) / 1000;
+                self.watch.lag_us = self.watch.lag_us.max(away_us);
+            }
             self.instance.stamp(self.reactor.now_ms(), Activity::Works);
         }
     }
@@ -81,6 +85,9 @@ impl Worker {
         | Action::Abandon(core) = action
         {
             self.watch.running = Some(core);
+            if let Some(beacon) = &self.beacon {
+                beacon.set_busy(true);
+            }
             self.tell_deadline(core);
             self.instance.stamp(self.reactor.now_ms(), Activity::Runs(core));
         }
@@ -119,6 +126,9 @@ impl Worker {
             self.reactor.arm(self.watch.due_ms, u64::from(kind::STANDING) << 56);
         }
         self.watch.in_turn = false;
+        if let Some(beacon) = &self.beacon {
+            beacon.set_busy(!self.is_idle());
+        }
         self.instance.stamp(now_ms, Activity::Waits);
     }
 

@@ -49,6 +49,9 @@ impl Worker {
 
     /// The loop has ended, and what it leaves behind was told so: what the process does now is nobody's request.
     pub fn rest(&self) {
+        if let Some(beacon) = &self.beacon {
+            beacon.end();
+        }
         self.instance.set_busy(0);
         self.instance.stamp(self.reactor.now_ms(), Activity::Waits);
     }

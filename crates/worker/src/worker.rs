@@ -23,6 +23,7 @@ use crate::cores::watch::{Waiter, Watches};
 use crate::flusher::Flusher;
 use crate::handover::Handover;
 use crate::locks::Locks;
+use crate::lookout::Beacon;
 use crate::options::WorkerOptions;
 use crate::recycling::Recycler;
 use crate::report::Reports;
@@ -186,6 +187,8 @@ pub struct Worker {
     pub(crate) counters: Counters,
     pub(crate) watch: Watch,
     pub(crate) vitals: Vitals,
+    /// See [`Self::look_out`].
+    pub(crate) beacon: Option<std::sync::Arc<Beacon>>,
 }
 
 impl Worker {
@@ -253,6 +256,7 @@ impl Worker {
             counters: Counters::default(),
             watch: Watch::default(),
             vitals: Vitals::default(),
+            beacon: None,
         };
         worker.watch_listeners()?;
         Ok(worker)

@@ -51,6 +51,9 @@ const OPTIONS: &[OptionDef] = &[
     OptionDef::switch("gevent-late-monkey-patch", |draft, on, given| patching(draft, on, given, Patching::BeforeServing), "gevent.monkey.patch_all() when a worker starts, after loading"),
     OptionDef::switch("gevent-wait-for-hub", wait_for_hub, "a worker that leaves waits for background greenlets")
         .details("As long as worker-reload-mercy lets it. Without it they end with their worker."),
+    OptionDef::set("block-warning", Arg::Required("TIME"), block_warning, "log where code blocks the loop longer than this")
+        .default_value("0.1 under a loop engine, else 0")
+        .details("The line has the stack of the code that did not give control back, at most once a minute for each place. The time counts as loop lag, too. 0 is never."),
     OptionDef::set("asyncio", N, asyncio, "N cores on asyncio's loop"),
     OptionDef::set("tornado", N, tornado, "N cores on Tornado's loop"),
     OptionDef::set("coroae", N, coroae, "N cores on Coro::AnyEvent (Perl)"),
@@ -120,6 +123,11 @@ fn tornado(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
 
 fn coroae(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
     shortcut(draft, given, LoopEngine::CoroAnyEvent)
+}
+
+fn block_warning(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
+    draft.block_warning_ms = Some(values::millis_or_never(given.value)?);
+    Ok(())
 }
 
 fn ugreen_stacksize(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {

@@ -1,6 +1,6 @@
 //! Posix signals that Python code handles: the application's own (its `signal` module), and those at which the worker
-//! prints what its requests do: `SIGUSR2` for people ([`crate::stacks`]), and the master's two questions before it kills
-//! a worker that is blocked.
+//! prints what its requests do: `SIGUSR2` for people ([`crate::stacks`]), the master's two questions before it kills
+//! a worker that is blocked, and the worker's own about code that blocks it ([`crate::blockers`]).
 //!
 //! CPython's handler in C only sets a flag; Python's runs when the interpreter looks at it, in a request that computes
 //! or between two turns of the loop. A signal may come just before the loop begins to wait, and on any thread, so
@@ -14,8 +14,8 @@ use greenloom_worker::Question;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::stacks;
 use crate::traceback::log_line;
+use crate::{blockers, stacks};
 
 /// `faulthandler` prints the stacks of a hundred threads at most; the application may have some of its own.
 const DUMPED_CORES: u32 = 80;
@@ -30,7 +30,7 @@ pub(crate) fn install(py: Python<'_>, cores: u32) -> PyResult<OwnedFd> {
     } else {
         log_line("the application handles SIGUSR2 itself: it prints no stacks of requests");
     }
-    answer_the_master(py, &signal, cores)?;
+    answer_questions(py, &signal, cores)?;
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;
@@ -43,13 +43,16 @@ pub(crate) fn install(py: Python<'_>, cores: u32) -> PyResult<OwnedFd> {
     Ok(ours.into())
 }
 
-/// Takes the signals of [`Question`]. One that the application has taken is left to it: the master then learns nothing.
-fn answer_the_master(py: Python<'_>, signal: &Bound<'_, PyModule>, cores: u32) -> PyResult<()> {
+/// Takes the signals of [`Question`]. One that the application has taken is left to it: who asks then learns nothing.
+fn answer_questions(py: Python<'_>, signal: &Bound<'_, PyModule>, cores: u32) -> PyResult<()> {
     let is_free = |question: Question| -> PyResult<bool> {
         signal.call_method1("getsignal", (question.number(),))?.eq(signal.getattr("SIG_DFL")?)
     };
     if is_free(Question::Stacks)? {
         signal.call_method1("signal", (Question::Stacks.number(), wrap_pyfunction!(print_stacks, py)?))?;
+    }
+    if is_free(Question::Blocker)? {
+        blockers::handle(signal)?;
     }
     if is_free(Question::Dump)? {
         let options = PyDict::new(py);
