@@ -1,17 +1,18 @@
-//! The steps of `make test`, in order, stopping at the first that fails.
+//! The steps of `make test`, in order; one that fails hides none of the others.
 //!
 //! Owns which program each step runs, what counts as a failure (a skipped test does in CI), and the
-//! closing line. Installing what the steps need is the Makefile's part.
+//! closing lines. Installing what the steps need is the Makefile's part.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::contract::{self, Occasion};
-use crate::counts::{Counts, cargo_line, pytest_line};
-use crate::{repository, say, tidy};
+use crate::counts::{Counts, cargo_line, names_a_failure, pytest_line};
+use crate::{complain, repository, say, tidy};
+
+/// Where tests in Python are.
+pub(crate) const FOLDERS: [&str; 3] = ["tests", "conformance", "examples"];
 
 /// One thing that must hold before a change lands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +46,6 @@ impl Step {
         Self::IN_ORDER.into_iter().find(|step| step.name() == name)
     }
 
-    /// Whether the step must close with the number of tests it ran.
-    fn runs_tests(self) -> bool {
-        matches!(self, Self::Test | Self::Pytest | Self::Contract)
-    }
-
     /// Takes in a line of the step's output: cargo closes every test binary, pytest the whole run.
     fn count(self, line: &str, counts: &mut Counts) {
         if self == Self::Test {
@@ -63,30 +59,36 @@ impl Step {
 /// Runs all steps and prints `N passed, N failed` as the last line.
 ///
 /// # Errors
-/// The first step that fails; in CI (`CI=true`) also any skipped test.
+/// Any step that fails; in CI (`CI=true`) also any skipped test.
 pub(crate) fn run_all() -> Result<(), String> {
     let checkout = Checkout::here()?;
     let mut output = Output::new(std::io::stdout());
     let mut total = Counts::default();
+    let mut failures = Vec::new();
     for step in Step::IN_ORDER {
+        if step == Step::Pytest {
+            // It runs beside the contract.
+            continue;
+        }
         say(&format!("\n==> {}", step.name()));
-        let outcome = checkout.run(step, Occasion::AfterPytest, &[], &mut output);
-        let counts = match &outcome {
-            Ok(counts) | Err(Failure { counts, .. }) => *counts,
-        };
-        total += counts;
+        let outcome = checkout.run(step, Occasion::Everything, &[], &mut output);
+        let (Ok(counts) | Err(Failure { counts, .. })) = &outcome;
+        total += *counts;
         if let Err(failure) = outcome {
-            if step.runs_tests() {
-                output.sum_up();
-                say(&total.to_string());
+            complain(&failure.reason);
+            failures.push(failure.reason);
+            if step == Step::Wheel {
+                // What follows would test an older one.
+                break;
             }
-            return Err(failure.reason);
         }
     }
     output.sum_up();
-    let verdict = judge_skips(total, in_ci());
+    if let Err(skipped) = judge_skips(total, in_ci()) {
+        failures.push(skipped);
+    }
     say(&total.to_string());
-    verdict
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
 }
 
 /// Runs one step; `extra` is handed to the program that runs it.
@@ -126,57 +128,53 @@ fn judge_skips(total: Counts, in_ci: bool) -> Result<(), String> {
 
 /// Where the lines of test runs go, and those that are worth a second look at the end.
 pub(crate) struct Output {
-    out: Box<dyn Write>,
+    /// None while the lines are kept: for what runs beside something else.
+    out: Option<Box<dyn Write + Send>>,
+    kept: Vec<String>,
+    failed: Vec<String>,
     summary: Vec<String>,
 }
 
 impl Output {
-    fn new(out: impl Write + 'static) -> Self {
-        Self { out: Box::new(out), summary: Vec::new() }
+    fn new(out: impl Write + Send + 'static) -> Self {
+        Self { out: Some(Box::new(out)), ..Self::kept() }
     }
 
-    /// One whose lines are kept until [`Kept::pass_on`]: for what runs beside something else.
-    pub(crate) fn kept() -> (Self, Kept) {
-        let kept = Kept(Arc::default());
-        (Self::new(kept.clone()), kept)
+    /// One whose lines are kept until another takes them in.
+    pub(crate) fn kept() -> Self {
+        Self { out: None, kept: Vec::new(), failed: Vec::new(), summary: Vec::new() }
     }
 
-    fn line(&mut self, line: &str) {
-        // A reader that has gone is no reason to stop the tests.
-        let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+    /// Puts out what `other` has kept, as if it came now.
+    pub(crate) fn take_in(&mut self, other: Self) {
+        other.kept.into_iter().for_each(|line| self.put(line));
+        self.failed.extend(other.failed);
+        self.summary.extend(other.summary);
+    }
+
+    /// A line of the run called `title`.
+    fn line(&mut self, title: &str, line: String) {
+        if names_a_failure(&line) {
+            self.failed.push(format!("{title}: {line}"));
+        }
         // tests/contract/conftest.py closes each run with a line for each pair of engines.
         if line.starts_with("contract: CPython") {
-            self.summary.push(line.to_owned());
+            self.summary.push(line.clone());
         }
+        self.put(line);
     }
 
-    /// Prints the lines of the summary again, all together.
+    fn put(&mut self, line: String) {
+        let Some(out) = &mut self.out else { return self.kept.push(line) };
+        // A reader that has gone is no reason to stop the tests.
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+
+    /// Prints the tests that failed and the lines of the summary again, all together.
     fn sum_up(&mut self) {
-        for line in std::mem::take(&mut self.summary) {
-            let _ = writeln!(self.out, "{line}");
-        }
-    }
-}
-
-/// The lines of an [`Output`] that nobody has seen yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Kept(Arc<Mutex<Vec<u8>>>);
-
-impl Kept {
-    /// Puts the lines out, as if they came now.
-    pub(crate) fn pass_on(&self, output: &mut Output) {
-        let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        String::from_utf8_lossy(&bytes).lines().for_each(|line| output.line(line));
-    }
-}
-
-impl Write for Kept {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+        let failed = std::mem::take(&mut self.failed);
+        let summary = std::mem::take(&mut self.summary);
+        failed.into_iter().chain(summary).for_each(|line| self.put(line));
     }
 }
 
@@ -233,9 +231,9 @@ impl Checkout {
             Step::Test => {
                 // The extension module is left out: its test binary would have to link an interpreter.
                 let arguments = ["test", "--workspace", "--exclude", "greenloom-python", "--no-fail-fast"];
-                return self.counted(step, self.cargo(&arguments).args(extra), output);
+                return self.counted(step, step.name(), self.cargo(&arguments).args(extra), output);
             }
-            Step::Pytest => return self.counted(step, self.pytest()?.args(extra), output),
+            Step::Pytest => return self.counted(step, step.name(), self.pytest().args(extra), output),
             Step::Contract => return contract::run(self, occasion, extra, output),
         }
         Ok(Counts::default())
@@ -263,18 +261,11 @@ impl Checkout {
         self.quiet(&mut command)
     }
 
-    /// pytest over the folders that hold tests; `-ra` prints the reason of every test that did not pass.
-    fn pytest(&self) -> Result<Command, String> {
-        let folders: Vec<&str> = ["tests", "conformance", "examples"]
-            .into_iter()
-            .filter(|folder| holds_python_tests(&self.root.join(folder)))
-            .collect();
-        if folders.is_empty() {
-            return Err("pytest: no folder holds a test_*.py".to_owned());
-        }
+    /// pytest over all of [`FOLDERS`]; `-ra` prints the reason of every test that did not pass.
+    fn pytest(&self) -> Command {
         let mut command = self.tool("python", &["-m", "pytest", "-q", "-ra"]);
-        command.args(folders);
-        Ok(command)
+        command.args(FOLDERS);
+        command
     }
 
     /// A cargo command; PyO3 is pointed at the environment's interpreter, so that no step rebuilds it.
@@ -308,10 +299,11 @@ impl Checkout {
         }
     }
 
-    /// Runs tests: passes their output on to `out` and counts by their closing lines.
+    /// Runs the tests called `title`: passes their output on and counts by their closing lines.
     pub(crate) fn counted(
         &self,
         step: Step,
+        title: &str,
         command: &mut Command,
         output: &mut Output,
     ) -> Result<Counts, Failure> {
@@ -320,23 +312,23 @@ impl Checkout {
         let mut counts = Counts::default();
         if let Some(lines) = child.stdout.take() {
             for line in BufReader::new(lines).split(b'\n') {
-                let line = line.map_err(|error| format!("{}: {error}", step.name()))?;
-                let line = String::from_utf8_lossy(&line);
-                output.line(&line);
+                let line = line.map_err(|error| format!("{title}: {error}"))?;
+                let line = String::from_utf8_lossy(&line).into_owned();
                 step.count(&line, &mut counts);
+                output.line(title, line);
             }
         }
-        let status = child.wait().map_err(|error| format!("{}: {error}", step.name()))?;
-        output.line(&format!("{}: {counts}", step.name()));
+        let status = child.wait().map_err(|error| format!("{title}: {error}"))?;
+        output.put(format!("{title}: {counts}"));
         let fail = |reason: String| Err(Failure { reason, counts });
         if !status.success() {
             return fail(format!("{} failed: {status}", shown(command, &self.root)));
         }
         if counts.failed > 0 {
-            return fail(format!("{}: {} tests failed", step.name(), counts.failed));
+            return fail(format!("{title}: {} tests failed", counts.failed));
         }
         if counts.passed == 0 {
-            return fail(format!("{}: no test ran", step.name()));
+            return fail(format!("{title}: no test ran"));
         }
         Ok(counts)
     }
@@ -348,18 +340,6 @@ impl Checkout {
 fn own_target(venv: &Path) -> Option<String> {
     let name = venv.file_name()?.to_str()?;
     Some(format!("py{}", name.strip_prefix(".venv-")?))
-}
-
-/// Whether any `test_*.py` lies below `folder`.
-fn holds_python_tests(folder: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(folder) else { return false };
-    entries.flatten().any(|entry| {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let is_test =
-            name.starts_with("test_") && Path::new(name.as_ref()).extension().is_some_and(|e| e == "py");
-        is_test || (!name.starts_with('.') && entry.path().is_dir() && holds_python_tests(&entry.path()))
-    })
 }
 
 fn not_started(command: &Command, error: &std::io::Error) -> String {
@@ -399,7 +379,7 @@ mod tests {
         let checkout = Checkout { root: repository::root(), venv: PathBuf::new() };
         let run = |script: &str| {
             let mut output = Output::new(std::io::sink());
-            checkout.counted(Step::Pytest, Command::new("sh").args(["-c", script]), &mut output)
+            checkout.counted(Step::Pytest, "pytest", Command::new("sh").args(["-c", script]), &mut output)
         };
         assert_eq!(run("echo '3 passed in 0.1s'").unwrap().passed, 3);
         assert!(run("true").unwrap_err().reason.contains("no test ran"));
@@ -408,14 +388,16 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_the_contract_tests_are_kept_for_the_end() {
-        let mut output = Output::new(std::io::sink());
-        for line in
-            ["contract: CPython 3.12.1, native+none: 2 passed, 0 failed, 0 skipped", "contract: 2 passed"]
-        {
-            output.line(line);
+    fn failures_and_lines_of_the_contract_tests_are_kept_for_the_end() {
+        let (mut output, mut beside) = (Output::kept(), Output::kept());
+        let pair = "contract: CPython 3.12.1, native+none: 2 passed, 0 failed, 0 skipped";
+        for line in [pair, "contract: 2 passed", "FAILED tests/test_a.py::test_b - assert 0"] {
+            beside.line("on 3.12", line.to_owned());
         }
-        assert_eq!(output.summary.len(), 1);
+        output.take_in(beside);
+        assert_eq!(output.kept.len(), 3);
+        output.sum_up();
+        assert_eq!(output.kept[3..], ["on 3.12: FAILED tests/test_a.py::test_b - assert 0", pair]);
     }
 
     #[test]

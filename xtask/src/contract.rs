@@ -1,13 +1,13 @@
-//! The step `contract`: what every engine must do alike, on every version of CPython that is there.
+//! The step `contract`: what every engine must do alike, on every version of CPython that is there; in
+//! `make test` all other tests in Python run beside it.
 //!
-//! Owns which tests run on which interpreter. Where interpreters come from is [`crate::interpreters`]',
-//! how a step is run and counted [`crate::ci`]'s.
+//! Owns which tests run on which interpreter, and that they run side by side. Where interpreters come
+//! from is [`crate::interpreters`]', how a step is run and counted [`crate::ci`]'s.
 
-use std::thread;
-
-use crate::ci::{Checkout, Failure, Output, Step, in_ci};
+use crate::ci::{Checkout, FOLDERS, Failure, Output, Step, in_ci};
 use crate::counts::Counts;
 use crate::interpreters::{self, Interpreter};
+use crate::lanes::side_by_side;
 use crate::say;
 
 const CONTRACT: &str = "tests/contract";
@@ -25,25 +25,29 @@ const BESIDE: [&str; 8] = [
     "tests/test_wsgi_responses.py",
 ];
 
-/// What else runs in the same go.
+/// How many goes run at once: most of the tests wait for something most of the time.
+const LANES: usize = 4;
+
+/// What is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Occasion {
-    /// The step pytest has run everything on the environment's own interpreter.
-    AfterPytest,
-    /// Somebody wants just this, perhaps some tests of it.
+    /// `make test`: also all that the step pytest would run. The extension module has just been built.
+    Everything,
+    /// Somebody wants just the contract, perhaps some tests of it.
     Alone,
 }
 
 /// One go of pytest.
 #[derive(Debug, PartialEq, Eq)]
 struct Go<'a> {
+    name: &'static str,
     interpreter: &'a Interpreter,
     /// CPython's debugging allocator fills what is freed, and checks what lies around a block.
     debug_allocator: bool,
     arguments: Vec<&'a str>,
 }
 
-/// Runs the tests on every interpreter, also after one has failed.
+/// Runs the tests on every interpreter that can be used, also after one has failed.
 ///
 /// # Errors
 /// A required interpreter is missing in CI, one has no environment, or tests fail.
@@ -54,61 +58,53 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<Counts, Failure> {
     let own = interpreters::own_interpreter(&checkout.python())?;
-    let further = interpreters::further(checkout.root(), &own);
-    interpreters::judge(&own, &further, in_ci())?;
+    let mut further = interpreters::further(checkout.root(), &own);
+    let mut failures = Vec::from_iter(interpreters::judge(&own, &further, in_ci()).err());
     if occasion == Occasion::Alone {
         checkout.build_own()?;
     }
-    for interpreter in &further {
-        let venv = interpreter.venv(checkout.root());
-        if !venv.join("bin/python").exists() {
-            let shown = venv.strip_prefix(checkout.root()).unwrap_or(&venv).display().to_string();
-            let version = &interpreter.version;
-            return Err(
-                format!("CPython {version} has no {shown} yet: `make interpreters` creates it").into()
-            );
+    further.retain(|interpreter| match prepare(checkout, interpreter) {
+        Ok(()) => true,
+        Err(reason) => {
+            failures.push(reason);
+            false
         }
-        checkout.build_into(&venv)?;
+    });
+    let goes = plan(&own, &further, occasion, extra);
+    say("side by side, the output of each when it has ended:");
+    for go in &goes {
+        say(&format!("    {}", go.title()));
     }
-    let own = &own;
     let mut total = Counts::default();
-    let mut failures = Vec::new();
-    // Two at a time: most of the tests wait for something most of the time.
-    for pair in plan(own, &further, occasion, extra).chunks(2) {
-        let [first, rest @ ..] = pair else { continue };
-        let results = thread::scope(|scope| {
-            let beside: Vec<_> = rest
-                .iter()
-                .map(|go| {
-                    scope.spawn(move || {
-                        let (mut output, lines) = Output::kept();
-                        let result = run_one(checkout, own, go, &mut output);
-                        (go, result, lines)
-                    })
-                })
-                .collect();
-            let mut results = vec![(first, run_one(checkout, own, first, output))];
-            for run in beside {
-                if let Ok((go, result, lines)) = run.join() {
-                    lines.pass_on(output);
-                    results.push((go, result));
-                } else {
-                    results.push((first, Err(String::from("a thread of the runner panicked").into())));
-                }
-            }
-            results
-        });
-        for (go, result) in results {
-            match result {
-                Ok(counts) => total += counts,
-                Err(failure) => {
-                    total += failure.counts;
-                    failures.push(format!("{}: {}", go.title(), failure.reason));
-                }
-            }
+    let run = |go: &Go<'_>| {
+        let mut output = Output::kept();
+        (run_one(checkout, &own, go, &mut output), output)
+    };
+    side_by_side(LANES, &goes, run, |go, ended| {
+        let Some((result, kept)) = ended else {
+            failures.push(format!("{}: a thread of the runner panicked", go.title()));
+            return;
+        };
+        say(&format!("\n--> {}", go.title()));
+        output.take_in(kept);
+        let (Ok(counts) | Err(Failure { counts, .. })) = &result;
+        total += *counts;
+        if let Err(failure) = result {
+            failures.push(format!("{}: {}", go.title(), failure.reason));
         }
-    }
+    });
     if failures.is_empty() { Ok(total) } else { Err(Failure { reason: failures.join("\n"), counts: total }) }
+}
+
+/// Builds the extension module into the environment of a further interpreter.
+fn prepare(checkout: &Checkout, interpreter: &Interpreter) -> Result<(), String> {
+    let venv = interpreter.venv(checkout.root());
+    if !venv.join("bin/python").exists() {
+        let shown = venv.strip_prefix(checkout.root()).unwrap_or(&venv).display().to_string();
+        let version = &interpreter.version;
+        return Err(format!("CPython {version} has no {shown} yet: `make interpreters` creates it"));
+    }
+    checkout.build_into(&venv)
 }
 
 /// Runs the tests of one go.
@@ -118,7 +114,6 @@ fn run_one(
     go: &Go<'_>,
     output: &mut Output,
 ) -> Result<Counts, Failure> {
-    say(&format!("\n--> contract: {}", go.title()));
     let venv = go.interpreter.venv(checkout.root());
     let python = if go.interpreter == own { checkout.python() } else { venv.join("bin/python") };
     let mut command = checkout.program(&python);
@@ -126,18 +121,19 @@ fn run_one(
     if go.debug_allocator {
         command.env("PYTHONMALLOC", "debug");
     }
-    checkout.counted(Step::Contract, &mut command, output)
+    checkout.counted(Step::Contract, &go.title(), &mut command, output)
 }
 
 impl Go<'_> {
     fn title(&self) -> String {
         let allocator = if self.debug_allocator { " with PYTHONMALLOC=debug" } else { "" };
-        format!("CPython {}{allocator}", self.interpreter.version)
+        format!("{} on CPython {}{allocator}", self.name, self.interpreter.version)
     }
 }
 
-/// Which goes there are: contract tests on each interpreter; without a choice of tests also those
-/// beside them, and the nasty ones once more, on the newest, with the debugging allocator.
+/// Which goes there are, the longest first: in `make test` the tests beside the contract; the contract
+/// on each interpreter, without a choice of tests with those of [`BESIDE`] on all but the environment's
+/// own; and then the nasty ones once more, on the newest, with the debugging allocator.
 fn plan<'a>(
     own: &'a Interpreter,
     further: &'a [Interpreter],
@@ -145,20 +141,21 @@ fn plan<'a>(
     extra: &'a [String],
 ) -> Vec<Go<'a>> {
     let chosen: Vec<&str> = extra.iter().map(String::as_str).collect();
+    let go = |name, interpreter, arguments| Go { name, interpreter, debug_allocator: false, arguments };
     let mut goes = Vec::new();
-    if occasion == Occasion::Alone {
-        let arguments = [&[CONTRACT], &chosen[..]].concat();
-        goes.push(Go { interpreter: own, debug_allocator: false, arguments });
+    if occasion == Occasion::Everything {
+        let arguments = [&FOLDERS[..], &["--ignore", CONTRACT]].concat();
+        goes.push(go("everything else", own, arguments));
     }
     let beside: &[&str] = if chosen.is_empty() { &BESIDE } else { &[] };
     for interpreter in further {
-        let arguments = [&[CONTRACT], beside, &chosen[..]].concat();
-        goes.push(Go { interpreter, debug_allocator: false, arguments });
+        goes.push(go("contract", interpreter, [&[CONTRACT], beside, &chosen[..]].concat()));
     }
+    goes.push(go("contract", own, [&[CONTRACT], &chosen[..]].concat()));
     if chosen.is_empty() {
         let newest = further.iter().fold(own, |best, next| if next.minor > best.minor { next } else { best });
-        let arguments = vec![CONTRACT, "-m", "nasty"];
-        goes.push(Go { interpreter: newest, debug_allocator: true, arguments });
+        let nasty = go("contract (nasty)", newest, vec![CONTRACT, "-m", "nasty"]);
+        goes.push(Go { debug_allocator: true, ..nasty });
     }
     goes
 }
@@ -174,24 +171,41 @@ mod tests {
         Interpreter { minor, version: format!("3.{minor}.0"), python: PathBuf::new() }
     }
 
-    fn shown(goes: &[Go<'_>]) -> Vec<(u32, bool, usize)> {
-        goes.iter().map(|go| (go.interpreter.minor, go.debug_allocator, go.arguments.len())).collect()
+    fn titles(goes: &[Go<'_>]) -> Vec<String> {
+        goes.iter().map(Go::title).collect()
     }
 
     #[test]
-    fn after_pytest_the_own_interpreter_is_not_run_twice() {
+    fn everything_is_the_contract_on_all_and_the_rest_once() {
         let (own, further) = (interpreter(11), [interpreter(12), interpreter(13)]);
-        let goes = plan(&own, &further, Occasion::AfterPytest, &[]);
-        assert_eq!(shown(&goes), [(12, false, 9), (13, false, 9), (13, true, 3)]);
-        let goes = plan(&own, &further, Occasion::Alone, &[]);
-        assert_eq!(shown(&goes), [(11, false, 1), (12, false, 9), (13, false, 9), (13, true, 3)]);
+        let contract = [
+            "contract on CPython 3.12.0",
+            "contract on CPython 3.13.0",
+            "contract on CPython 3.11.0",
+            "contract (nasty) on CPython 3.13.0 with PYTHONMALLOC=debug",
+        ];
+        assert_eq!(titles(&plan(&own, &further, Occasion::Alone, &[])), contract);
+        let goes = plan(&own, &further, Occasion::Everything, &[]);
+        assert_eq!(goes[0].title(), "everything else on CPython 3.11.0");
+        assert_eq!(goes[0].arguments, ["tests", "conformance", "examples", "--ignore", "tests/contract"]);
+        assert_eq!(titles(&goes[1..]), contract);
+    }
+
+    #[test]
+    fn what_stands_beside_the_contract_runs_once_on_each() {
+        let (own, further) = (interpreter(11), [interpreter(12)]);
+        let goes = plan(&own, &further, Occasion::Everything, &[]);
+        let beside: Vec<_> = goes.iter().map(|go| go.arguments.contains(&BESIDE[0])).collect();
+        assert_eq!(beside, [false, true, false, false], "the first go has them in its folders");
     }
 
     #[test]
     fn the_debugging_allocator_runs_on_the_newest() {
         let (own, further) = (interpreter(14), [interpreter(11), interpreter(12)]);
-        let goes = plan(&own, &further, Occasion::AfterPytest, &[]);
-        assert_eq!(shown(&goes).last(), Some(&(14, true, 3)));
+        let goes = plan(&own, &further, Occasion::Everything, &[]);
+        let debugged: Vec<_> = goes.iter().filter(|go| go.debug_allocator).collect();
+        assert_eq!(debugged.len(), 1);
+        assert_eq!(debugged[0].interpreter, &own);
     }
 
     #[test]
@@ -199,8 +213,10 @@ mod tests {
         let (own, further) = (interpreter(11), [interpreter(13)]);
         let extra = ["-k".to_owned(), "cancel".to_owned()];
         let goes = plan(&own, &further, Occasion::Alone, &extra);
-        assert_eq!(shown(&goes), [(11, false, 3), (13, false, 3)]);
-        assert_eq!(goes[1].arguments, ["tests/contract", "-k", "cancel"]);
+        assert_eq!(titles(&goes), ["contract on CPython 3.13.0", "contract on CPython 3.11.0"]);
+        for go in goes {
+            assert_eq!(go.arguments, ["tests/contract", "-k", "cancel"]);
+        }
     }
 
     #[test]

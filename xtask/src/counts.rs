@@ -1,7 +1,8 @@
-//! How many tests ran: read off the closing lines of cargo's test harness and of pytest.
+//! How many tests ran, and which failed: read off the lines of cargo's test harness and of pytest.
 
 use std::fmt;
 use std::ops::AddAssign;
+use std::path::Path;
 
 /// The outcome of test runs, added up.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,17 @@ pub(crate) fn pytest_line(line: &str) -> Option<Counts> {
     duration.split_whitespace().next()?.strip_suffix('s')?.parse::<f64>().ok()?;
     let counts = count(numbers.split(','));
     (counts != Counts::default()).then_some(counts)
+}
+
+/// Whether `line` names a test that failed: `test a::b ... FAILED` of cargo, and of pytest's summary
+/// `FAILED a.py::b - why`, or `ERROR a.py` when it was not even collected.
+pub(crate) fn names_a_failure(line: &str) -> bool {
+    if line.starts_with("test ") {
+        return line.ends_with(" ... FAILED");
+    }
+    let test = line.strip_prefix("FAILED ").or_else(|| line.strip_prefix("ERROR "));
+    let file = test.and_then(|test| test.split([':', ' ']).next());
+    file.is_some_and(|file| Path::new(file).extension().is_some_and(|extension| extension == "py"))
 }
 
 /// Adds up `N word` items; words that are no outcome (`measured`, `warnings`) are passed over.
@@ -92,6 +104,21 @@ mod tests {
             ["", "running 3 tests", "collected 5 items", "no tests ran in 0.01s", "3 passed in the end"]
         {
             assert_eq!(pytest_line(line).or_else(|| cargo_line(line)), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_test_that_failed_is_named() {
+        for line in [
+            "test machine::tests::a_name ... FAILED",
+            "FAILED tests/contract/test_locks.py::test_a[native+greenlet] - AssertionError: 3",
+            "ERROR tests/test_api.py - ImportError: no module",
+            "ERROR tests/test_api.py::test_log - AssertionError",
+        ] {
+            assert!(names_a_failure(line), "{line}");
+        }
+        for line in ["test a::b ... ok", "FAILED", "ERROR: relation does not exist", "FAILED (failures=1)"] {
+            assert!(!names_a_failure(line), "{line}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! The command line of `cargo xtask`: one word chooses what to do.
 //!
 //! Owns the list of commands and the exit code. What each command does lives in its own module:
-//! [`ci`] runs the steps of `make test`, [`contract`] the one that needs several [`interpreters`],
-//! [`tidy`] checks what no compiler checks, [`layers`] compares
+//! [`ci`] runs the steps of `make test`, [`contract`] the one that needs several [`interpreters`] and
+//! [`lanes`], [`tidy`] checks what no compiler checks, [`layers`] compares
 //! who depends on whom with the table, [`generated`] writes and checks files made from the sources.
 
 mod ci;
@@ -10,6 +10,7 @@ mod contract;
 mod counts;
 mod generated;
 mod interpreters;
+mod lanes;
 mod layers;
 mod repository;
 mod source_text;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci                all steps below in this order; stops at the first failure
+  ci                all steps below in this order, pytest and contract side by side; shows every failure
   fmt               rustfmt, checked
   lint              clippy and ruff, warnings are errors
   tidy              layers, file heads, where unsafe may live, generated files
