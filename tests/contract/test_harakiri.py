@@ -16,6 +16,9 @@ from tests.harness.uwsgi import packet, variables
 from tests.harness.waiting import until
 
 HARAKIRI = ("--harakiri", "500ms")
+MUCH_LONGER_S = 1.5
+"""So long innocents are watched. The time itself is no shorter, since on a busy machine a loop that
+never waits may have no CPU for some tenths of a second."""
 NEVER_BACK = {
     "spin": "spin_inner",
     "sleep": "sleep_inner",
@@ -202,16 +205,16 @@ class TestInnocent:
     @pytest.mark.parametrize("kind", ["asleep_in_one", "asleep_in_short"])
     def test_waiting(self, serve_watched, kind):
         """Much longer than harakiri, with and without a sign of life of its own."""
-        server = serve_watched("--harakiri", "200ms")
+        server = serve_watched()
         workers = server.workers()
-        assert server.get(f"/{kind}?seconds=1.5").body == b"slept\n"
+        assert server.get(f"/{kind}?seconds={MUCH_LONGER_S}").body == b"slept\n"
         no_harakiri(server, workers)
 
     def test_suspended(self, suspending, serve_watched, gate):
-        server = serve_watched("--harakiri", "200ms")
+        server = serve_watched()
         workers = server.workers()
         clients = wait(server, "/suspending", 4)
-        pass_time(1.2)
+        pass_time(MUCH_LONGER_S)
         gate.release(4)
         for client in clients:
             assert client.read_response().body == b"suspended\n"
@@ -219,11 +222,11 @@ class TestInnocent:
 
     def test_idle(self, serve_watched):
         """With a connection that is kept, and nothing else."""
-        server = serve_watched("--harakiri", "200ms")
+        server = serve_watched()
         workers = server.workers()
         client = server.http()
         assert client.get("/hello").body == b"hello\n"
-        pass_time(1)
+        pass_time(MUCH_LONGER_S)
         assert client.get("/hello").body == b"hello\n"
         no_harakiri(server, workers)
 
@@ -239,13 +242,13 @@ class TestInnocent:
         no_harakiri(server, workers)
 
     def test_slow_clients(self, serve_watched):
-        server = serve_watched("--harakiri", "200ms")
+        server = serve_watched()
         workers = server.workers()
         reader = server.http(receive_buffer=4096)
         reader.send_request(target="/large")
         writer = server.http()
         writer.send(b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
-        pass_time(1)
+        pass_time(MUCH_LONGER_S)
         writer.send(b"cd")
         assert writer.read_response().body == b"4\n"
         reader.close()
@@ -253,30 +256,30 @@ class TestInnocent:
 
     def test_loading(self, serve_watched):
         """An application may take as long as it needs to be there."""
-        options = ("--harakiri", "200ms", "--lazy-apps")
-        server = serve_watched(*options, env={"LOAD_SECONDS": "1"})
+        env = {"LOAD_SECONDS": str(MUCH_LONGER_S)}
+        server = serve_watched(*HARAKIRI, "--lazy-apps", env=env)
         assert server.get("/hello").body == b"hello\n"
         no_harakiri(server, server.workers())
 
     def test_stopped_without_a_request(self, serve_watched):
-        server = serve_watched("--harakiri", "200ms")
+        server = serve_watched()
         workers = server.workers()
         assert server.get("/hello").body == b"hello\n"
         server.signal(signal.SIGSTOP, server.worker())
-        pass_time(1)
+        pass_time(MUCH_LONGER_S)
         server.signal(signal.SIGCONT, server.worker())
         assert server.get("/hello").body == b"hello\n"
         no_harakiri(server, workers)
 
     def test_all_stopped(self, serve_watched, gate):
         """As a machine that sleeps: nobody could have given a sign of life."""
-        server = serve_watched("--harakiri", "500ms")
+        server = serve_watched()
         workers = server.workers()
         clients = wait(server, "/yielding", 2)
         everybody = [server.pid, *server.remember()]
         for pid in everybody:
             os.kill(pid, signal.SIGSTOP)
-        pass_time(1.5)
+        pass_time(MUCH_LONGER_S)
         for pid in everybody:
             os.kill(pid, signal.SIGCONT)
         assert server.get("/hello").body == b"hello\n"
@@ -440,12 +443,12 @@ class TestOneRequestAtATime:
 
     def test_innocent(self, serve_plain):
         """A client that does not read, and a wait that the server knows of."""
-        server = serve_plain("--harakiri", "200ms")
+        server = serve_plain(*HARAKIRI)
         workers = server.workers()
-        assert server.get("/asleep_in_one?seconds=1").body == b"slept\n"
+        assert server.get(f"/asleep_in_one?seconds={MUCH_LONGER_S}").body == b"slept\n"
         reader = server.http(receive_buffer=4096)
         reader.send_request(target="/large")
-        pass_time(1)
+        pass_time(MUCH_LONGER_S)
         reader.close()
         assert server.get("/hello").body == b"hello\n"
         no_harakiri(server, workers)
