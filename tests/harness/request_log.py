@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 LINE = re.compile(
     r"\[pid: (?P<pid>\d+)\|app: (?P<app>-?\d+)\|req: (?P<started>-?\d+)/(?P<total>\d+)\] "
@@ -53,6 +54,7 @@ class LoggedRequest:
 TEXT_FIELDS = {"address", "user", "date", "method", "uri", "protocol"}
 
 
+@lru_cache(maxsize=1 << 15)  # Whoever waits for a line reads all those before it again and again.
 def parse(line: str) -> LoggedRequest | None:
     """None when the line is not, from its first to its last character, a request line."""
     match = LINE.fullmatch(line)
