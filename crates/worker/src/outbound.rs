@@ -441,6 +441,10 @@ impl Worker {
         if self.holder != Some(core) || self.scratch.is_empty() {
             return 0;
         }
+        // An application that switches by itself leaves a coroutine without a suspension, and its bytes in the slot.
+        if let Some(other) = self.flushing.filter(|other| *other != core) {
+            self.flush(other);
+        }
         let Some(flusher) = &self.flusher else { return 0 };
         let Some(connection) = self.cores[core].connection.and_then(|key| self.connections.get(key)) else {
             return 0;

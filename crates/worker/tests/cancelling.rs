@@ -628,6 +628,40 @@ mod tests {
     }
 
     #[test]
+    fn coalesced_parts_of_coroutines_that_were_left_without_a_suspension_reach_their_own_clients() {
+        let (mut worker, mut clients, cores) = away(&["/a", "/b", "/c"]);
+        for client in &clients {
+            client.set_nonblocking(false).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        }
+        let says = |worker: &mut Worker, core: CoreId| {
+            worker.respond(core, b"200 OK", None, |_| Ok(())).unwrap();
+            let part = [b"part of ", worker.request(core).path()].concat();
+            assert_eq!(worker.write(core, &part), Written::Taken(part.len()));
+            // Here the application switches to somebody else, and the worker is not told.
+            assert_eq!(worker.yielded(core), Yielded::GoOn);
+        };
+        let mut gets = |number: usize, part: &[u8]| {
+            let mut got = Vec::new();
+            while count(&got, part) == 0 {
+                let mut piece = [0; 1024];
+                let n = clients[number].read(&mut piece).unwrap();
+                assert!(n > 0, "closed after {}", got.escape_ascii());
+                got.extend_from_slice(&piece[..n]);
+            }
+            assert_eq!(count(&got, b"part of "), 1, "{}", got.escape_ascii());
+        };
+        // Both ways: when the flusher has sent the other one's bytes, and while it still has them.
+        says(&mut worker, cores[0]);
+        gets(0, b"part of /a");
+        says(&mut worker, cores[1]);
+        says(&mut worker, cores[2]);
+        gets(2, b"part of /c");
+        gets(1, b"part of /b");
+        worker.cancel_all();
+    }
+
+    #[test]
     fn requests_in_flight_say_what_they_wait_for() {
         let (mut worker, _clients, cores) = away(&["/waits?x=1", "/queued", "/away", "/drains", "/runs"]);
         let (ours, _theirs) = UnixStream::pair().unwrap();
