@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -238,3 +239,28 @@ def test_psycopg2(postgres, monkeypatch):
         assert [answer.result() for answer in answers] == [b"slept 3.0 s\n"] * 10
         until(lambda: server.get("/activity") == b"0 under way\n", "none is left")
         assert server.request("GET", "/sleep?seconds=soon")[0] == 400
+
+
+def test_gevent():
+    pytest.importorskip("gevent")
+    with example("gevent") as server:
+        with server.stream("/") as anna, server.stream("/") as bert:
+            sleeps = b"sleeping for 3 seconds...<br/>\n"
+            assert [anna.readline(), bert.readline()] == [sleeps, sleeps]
+            assert server.get("/background") == b"", "others are served while they sleep"
+            for stream in (anna, bert):
+                assert [stream.readline() for _ in "12"] == [
+                    b"done<br>\n",
+                    b"getting some ips...<br/>\n",
+                ]
+                # Where names do not resolve, joinall() returns after its two seconds all the same.
+                found = re.findall(rb"ip = (None|[\d.]+)<br/>\n", stream.read())
+                assert len(found) == 5
+                assert found[-1].startswith(b"127."), "localhost resolves anywhere"
+        both = sorted([*range(1, 10)] * 2)
+        until(
+            lambda: sorted(map(int, server.get("/background").split())) == both,
+            "what was left behind goes on to its end",
+        )
+        log = server.log()
+        assert log.index("GET / => ") < log.index("background task 9"), "longer than its request"

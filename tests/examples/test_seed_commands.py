@@ -180,6 +180,27 @@ def test_python_runs_as_written(lines, engine, tmp_path):
         until(lambda: re.search(r"^fd \d+ is ready$", server.log(), re.MULTILINE), "what it prints")
 
 
+def test_signals_under_gevent():
+    """tests/ugevent.py, which the documentation cites: handlers sleep, beside each other."""
+    command = "uwsgi --gevent 10 --gevent-monkey-patch --http-socket :9090 -w tests.ugevent"
+    with running(as_greenloom(command), ":9090") as server:
+
+        def events():
+            return server.get("/").decode().splitlines()
+
+        until(lambda: len(events()) == 6, "three ticks and their ends")
+        tocks = [f"tock {n}, in a greenlet of its own: True" for n in (1, 2, 3)]
+        found = events()
+        assert sorted(found) == ["tick 1", "tick 2", "tick 3", *tocks]
+        # Each waits for its successor.
+        assert found.index("tick 2") < found.index(tocks[0])
+        server.get("/raise")
+        until(lambda: events()[6:] == ["share begins"], "the handler has begun")
+        assert events()[6:] == ["share begins"], "it waits; requests do not"
+        server.get("/go")
+        until(lambda: events()[7:] == ["share ends: left right thread"], "the handler goes on")
+
+
 def test_command_without_an_application_says_what_to_add():
     """As documented it names none, and uWSGI serves errors."""
     status, output = ends(as_greenloom("uwsgi --async 100 --ugreen --socket :3031"), ":3031")

@@ -28,8 +28,8 @@ def showcase(tmp_path_factory):
         yield server
 
 
-ELSEWHERE = {"showcase", "psycopg2"}
-"""Not on the page: itself, and what needs a database."""
+ELSEWHERE = {"showcase", "psycopg2", "gevent", "gevent_django"}
+"""Not on the page: itself, and what needs a database or a loop of its own."""
 
 
 def examples():
