@@ -39,7 +39,9 @@ def tick(number):
     events.append(f"tick {mine}")
     while len(ticked) < min(mine + 1, TICKS):
         gevent.sleep(0.01)
-    events.append(f"tock {mine}, in a greenlet of its own: {ticked.count(gevent.getcurrent()) == 1}")
+    events.append(
+        f"tock {mine}, in a greenlet of its own: {ticked.count(gevent.getcurrent()) == 1}"
+    )
 
 
 @signal(SHARED)

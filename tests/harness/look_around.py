@@ -25,10 +25,9 @@ def cores(server: Server) -> int:
     """The number of cores the command line asked for."""
     options = server.options
     for position, option in enumerate(options):
-        if option == "--async":
-            return int(options[position + 1])
-        if option.startswith("--async="):
-            return int(option.partition("=")[2])
+        name, _, value = option.partition("=")
+        if name in ("--async", "--gevent"):
+            return int(value or options[position + 1])
     return 1
 
 
