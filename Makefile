@@ -21,7 +21,7 @@ export VENV
 # Debian's nginx lies where only root looks.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help serve build test bench bench-waiting bench-switching soak storm cycles options clean need-rust debian-nginx debian-postgresql debian-bench
+.PHONY: help serve build test bench bench-waiting bench-switching soak storm cycles options clean need-rust debian-nginx debian-postgresql debian-redis debian-bench
 
 help:
 	@echo 'make serve          build, then serve the showcase on http://127.0.0.1:9090'
@@ -44,7 +44,7 @@ serve: build $(VENV)/.showcase
 build: need-rust $(VENV)/.build
 	cargo xtask wheel
 
-test: need-rust $(VENV)/.build $(VENV)/.tests debian-nginx debian-postgresql interpreters
+test: need-rust $(VENV)/.build $(VENV)/.tests debian-nginx debian-postgresql debian-redis interpreters
 	cargo xtask ci
 
 # Debian's CPython with assertions, and an extension module and greenlet built against it.
@@ -161,6 +161,10 @@ debian-postgresql:
 	  echo 'apt-get install postgresql'; \
 	  if [ "$$(id -u)" = 0 ]; then .ci/debian-postgresql; else sudo .ci/debian-postgresql; fi; \
 	}
+
+# Its server is the checker of redis-tools under another name (tests/harness/redis.py), without the service of redis-server.
+debian-redis:
+	$(call debian,command -v redis-server || command -v redis-check-rdb,redis-tools)
 
 debian-dbg:
 	$(call debian,python3.11d -c 'import ensurepip$(comma) _testcapi' && command -v c++,python3-dbg python3-dev python3-venv g++)

@@ -17,6 +17,7 @@ from tests.harness.fixtures import (
     nginx,
     pool,
     postgres,
+    redis,
     serve,
 )
 from tests.harness.unprivileged import unprivileged
@@ -31,6 +32,7 @@ __all__ = [
     "nginx",
     "pool",
     "postgres",
+    "redis",
     "serve",
     "unprivileged",
 ]

@@ -264,3 +264,30 @@ def test_gevent():
         )
         log = server.log()
         assert log.index("GET / => ") < log.index("background task 9"), "longer than its request"
+
+
+@pytest.mark.parametrize("patch", ["patch_thread", "patch_all", "--gevent-monkey-patch"])
+def test_gevent_django(postgres, monkeypatch, tmp_path, patch):
+    pytest.importorskip("gevent")
+    pytest.importorskip("django")
+    for name, value in postgres.env.items():
+        monkeypatch.setenv(name, value)
+    command = readme_command("gevent_django")
+    if patch == "patch_all":
+        # The other way that uWSGI's documentation shows.
+        text = (ROOT / "examples/gevent_django/app.py").read_text()
+        (tmp_path / "all.py").write_text(text.replace("patch_thread()", "patch_all()"))
+        command = command.replace("-w app", f"--pythonpath {tmp_path} -w all")
+    elif patch.startswith("--"):
+        command += f" {patch}"
+    with running(command) as server, ThreadPoolExecutor(20) as clients:
+        for path, expected in {
+            "/sleep?seconds=3": rb"slept 3.0 s\n",
+            "/transaction?seconds=3": rb"backend \d+, still its own: True\n",
+        }.items():
+            answers = [clients.submit(server.get, path) for _ in range(20)]
+            until(lambda: server.get("/activity") == b"20 under way\n", "20 queries at once")
+            found = [answer.result() for answer in answers]
+            assert all(re.fullmatch(expected, answer) for answer in found), found
+        assert len(set(found)) == 20, "a connection for each"
+        until(lambda: server.get("/activity") == b"0 under way\n", "none is left")

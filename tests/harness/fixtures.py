@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import redis as redis_server
 from tests.harness.gate import Counter, Gate
 from tests.harness.look_around import check_log, look_around, look_at_running
 from tests.harness.nginx import Nginx
@@ -209,6 +210,23 @@ def postgres() -> Iterator[Postgres]:
     if found is None:
         missing("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     running = Postgres(found)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[redis_server.Redis]:
+    """A running Redis; pass `env=redis.env` to the server. CI must have one."""
+    missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    if importlib.util.find_spec("redis") is None:
+        missing("redis is not installed (pip install redis)")
+    found = redis_server.program()
+    if found is None:
+        missing("Redis is not installed (Debian: apt-get install redis-tools)")
+    running = redis_server.Redis(found)
     try:
         running.start()
         yield running

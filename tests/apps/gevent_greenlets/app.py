@@ -19,8 +19,8 @@ import gevent
 import gevent.event
 import gevent.local
 import gevent.monkey
-import gevent.pool
 import gevent.os
+import gevent.pool
 import gevent.queue
 import gevent.socket
 import uwsgi
