@@ -2,7 +2,7 @@
 
     /sleep?seconds=1        the database sleeps, the worker does not
     /activity               how many queries of this database are under way
-    /transaction?seconds=1  a transaction that takes its time, and finds what it has set at its beginning
+    /transaction?seconds=1  a transaction that takes its time, and keeps what it has set
 
 Where the database is, libpq's own variables say: PGHOST, PGUSER, PGDATABASE and others.
 """
