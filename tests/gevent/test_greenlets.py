@@ -92,6 +92,7 @@ def test_waiting_for_other_greenlets(serve_gevent):
         "ready": [True, True, True],
         "pool": [0, 1, 4, 9, 16],
         "mail": "mail",
+        "context": None,
         "failed": "ValueError",
     }
 
@@ -232,6 +233,18 @@ def test_waiting_for_a_child_holds_up_nobody(serve_gevent):
     assert waiter.read_response().json() == 0
 
 
+def test_a_patched_lock_lets_one_after_the_other_in(serve_gevent):
+    server = serve_gevent("gevent_greenlets", PATCHED)
+    clients = [begin(server, "/locked")]
+    for _ in range(2):
+        clients.append(server.http())
+        clients[-1].send_request(target="/locked")
+    for client in clients:
+        until(lambda: ask(server, "/waiting") == 1, "the next one has the lock")
+        ask(server, "/go")
+        assert client.read_response().json() == "went on"
+
+
 def test_logging_from_requests(server):
     assert ask(server, "/logs?text=one") == "logged"
     server.wait_for_log("^WARNING app from a request: one$")
@@ -254,3 +267,9 @@ def test_a_client_that_leaves_is_an_exception_in_gevents_waits(server):
     client.reset()
     assert notes_of(server, 1) == ["Cancelled client gone"]
     assert ask(server, "/waiting") == 0
+
+
+def test_a_request_that_is_told_to_end_takes_its_greenlets_along(server):
+    client = begin(server, "/family")
+    client.reset()
+    assert notes_of(server, 1) == ["its greenlet: GreenletExit"]

@@ -33,6 +33,7 @@ go = gevent.event.Event()
 waits = []
 of_greenlet = gevent.local.local()
 of_thread = threading.local()
+lock = threading.Lock()
 of_context = contextvars.ContextVar("of_context", default=None)
 
 
@@ -68,6 +69,31 @@ def wait(query):
     finally:
         waits.remove(gevent.getcurrent())
     return "went on"
+
+
+def locked(query):
+    """One after the other, in a lock that the loading has made."""
+    with lock:
+        return wait(query)
+
+
+def family(query):
+    """Waits for a greenlet of its own, and takes it along when it is told to end."""
+
+    def child():
+        try:
+            gevent.sleep(3600)
+        except BaseException as error:
+            notes.append(f"its greenlet: {type(error).__name__}")
+            raise
+
+    greenlets = [gevent.spawn(child)]
+    waits.append(gevent.getcurrent())
+    try:
+        gevent.joinall(greenlets)
+    finally:
+        waits.remove(gevent.getcurrent())
+        gevent.killall(greenlets, block=False)
 
 
 def waiting(query):
@@ -142,12 +168,14 @@ def joins(query):
     pool = gevent.pool.Pool(2)
     mail = gevent.queue.Queue()
     gevent.spawn(mail.put, "mail")
+    of_context.set("not inherited")
     failed = gevent.spawn(int, "no number")
     failed.join()
     return {
         "ready": [greenlet.ready() for greenlet in greenlets],
         "pool": pool.map(lambda n: n * n, range(5)),
         "mail": mail.get(),
+        "context": gevent.spawn(of_context.get).get(),
         "failed": type(failed.exception).__name__,
     }
 
@@ -323,6 +351,7 @@ PATHS = {
     "/child_waits": child_waits,
     "/end_child": end_child,
     "/ends_badly": ends_badly,
+    "/family": family,
     "/go": let_go,
     "/hello": hello,
     "/joins": joins,
@@ -330,6 +359,7 @@ PATHS = {
     "/kill_caught": kill_caught,
     "/left": left,
     "/links": links,
+    "/locked": locked,
     "/logs": logs,
     "/notes": take_notes,
     "/own": own,
