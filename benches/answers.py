@@ -23,12 +23,12 @@ class Answer:
     body: bytes
     framing: str
 
-    def check(self, body: bytes) -> None:
+    def check(self, body: bytes, content_type: str = "text/plain") -> None:
         """Raise WrongAnswer unless status, type, length and body are the application's."""
         types = [value for name, value in self.headers if name.lower() == "content-type"]
         if self.status != "200 OK":
             raise WrongAnswer(f"status {self.status!r}")
-        if types != ["text/plain"]:
+        if types != [content_type]:
             raise WrongAnswer(f"Content-Type {types}")
         if self.body != body:
             raise WrongAnswer(f"body of {len(self.body)} bytes: {self.body[:80]!r}")

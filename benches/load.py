@@ -73,11 +73,11 @@ def load_keep_alive(url: str, seconds: int, clients: int = CLIENTS) -> Report:
     )
 
 
-def load_new_connections(url: str, seconds: int) -> Report:
+def load_new_connections(url: str, seconds: int, clients: int = CLIENTS) -> Report:
     """Ask once on each connection and wait until the server closes it."""
     with tempfile.TemporaryDirectory() as folder:
         percentiles = Path(folder) / "percentiles.csv"
-        command = ["ab", "-q", "-t", str(seconds), "-n", str(_MOST_REQUESTS), "-c", str(CLIENTS)]
+        command = ["ab", "-q", "-t", str(seconds), "-n", str(_MOST_REQUESTS), "-c", str(clients)]
         command += ["-s", "5", "-H", "Connection: close", "-e", str(percentiles), url]
         output = _run(command, seconds)
         rows = [line.split(",") for line in percentiles.read_text().splitlines()[1:]]

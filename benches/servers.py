@@ -34,7 +34,8 @@ class Kind:
     keeps_alive: bool
 
 
-def _peer(program: str) -> str:
+def peer(program: str) -> str:
+    """Where a program of benches/requirements.txt is."""
     return str(HERE / ".venv" / "bin" / program)
 
 
@@ -51,10 +52,12 @@ def greenloom(app: str, *more: str) -> Callable[[str], list[str]]:
     return command
 
 
-def _uwsgi(*more: str) -> Callable[[str], list[str]]:
+def uwsgi(app: str, *more: str) -> Callable[[str], list[str]]:
+    """Make uWSGI's command for an application in benches/served."""
+
     def command(port: str) -> list[str]:
         return [
-            *(_peer("uwsgi"), "--http-socket", f"{HOST}:{port}", "--module", "app:application"),
+            *(peer("uwsgi"), "--http-socket", f"{HOST}:{port}", "--module", app),
             *("--need-app", "--processes", "1", "--listen", "1024", "--disable-logging"),
             *("--die-on-term", *more),
         ]
@@ -63,24 +66,26 @@ def _uwsgi(*more: str) -> Callable[[str], list[str]]:
 
 
 def _python(code: str) -> Callable[[str], list[str]]:
-    return lambda port: [_peer("python"), "-c", code.format(host=HOST, port=port)]
+    return lambda port: [peer("python"), "-c", code.format(host=HOST, port=port)]
 
+
+BJOERN = Kind(
+    "bjoern",
+    _python("import app, bjoern; bjoern.run(app.application, '{host}', {port})"),
+    keeps_alive=True,
+)
 
 KINDS = [
     Kind("greenloom", greenloom("app:application", "--async", "10"), keeps_alive=True),
-    Kind(
-        "bjoern",
-        _python("import app, bjoern; bjoern.run(app.application, '{host}', {port})"),
-        keeps_alive=True,
-    ),
+    BJOERN,
     Kind(
         "fastwsgi",
         _python("import app, fastwsgi; fastwsgi.run(app.application, '{host}', {port}, 0)"),
         keeps_alive=True,
     ),
-    Kind("uwsgi", _uwsgi(), keeps_alive=False),
-    Kind("uwsgi-async", _uwsgi("--async", "100"), keeps_alive=False),
-    Kind("uwsgi-ugreen", _uwsgi("--async", "100", "--ugreen"), keeps_alive=False),
+    Kind("uwsgi", uwsgi("app:application"), keeps_alive=False),
+    Kind("uwsgi-async", uwsgi("app:application", "--async", "100"), keeps_alive=False),
+    Kind("uwsgi-ugreen", uwsgi("app:application", "--async", "100", "--ugreen"), keeps_alive=False),
 ]
 
 

@@ -14,6 +14,6 @@ class Verdicts:
     def say(self, what: str, value: str, limit: str = "", *, kept: bool = True) -> None:
         """Print a figure with its limit and whether it is kept."""
         judged = f"  limit {limit}: {'kept' if kept else 'BROKEN'}" if limit else ""
-        print(f"  {what:44}{value:>22}{judged}", flush=True)
+        print(f"  {what:44}{value:>28}{judged}", flush=True)
         if not kept:
             self.broken.append(what)

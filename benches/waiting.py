@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import select
 import socket
 import statistics
 import sys
@@ -21,6 +20,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from clients import (
+    HELLO,
+    connected,
+    latencies,
+    open_one,
+    read_hello,
+    say_latencies,
+    still_open,
+)
 from load import become_the_client, load_keep_alive
 from servers import HOST, SERVER_CPU, Kind, Server, greenloom
 from verdicts import Verdicts
@@ -29,7 +37,6 @@ SLOW_CLIENTS = 500
 HEAD_LIMIT_S = 10
 BODY_LIMIT_S = 5
 POST_BUFFERING = 65_536
-HELLO = b"GET /hello HTTP/1.1\r\nHost: bench\r\n\r\n"
 
 
 def main() -> int:
@@ -184,56 +191,6 @@ def started(*options: str) -> Server:
     return Server(Kind("greenloom", command, keeps_alive=True), SERVER_CPU)
 
 
-def latencies(server: Server, seconds: float) -> list[float]:
-    """Milliseconds of one hello after the other, on one connection."""
-    found = []
-    with socket.create_connection((HOST, server.port), timeout=10) as connection:
-        end = time.monotonic() + seconds
-        while (begun := time.monotonic()) < end:
-            connection.sendall(HELLO)
-            read_hello(connection)
-            found.append((time.monotonic() - begun) * 1e3)
-    return found
-
-
-def say_latencies(
-    verdicts: Verdicts, quiet: list[float], loaded: list[float], p50_limit_ms: float | None = None
-) -> None:
-    """Print the latency of the hello before and under the load."""
-    for name, found in (("alone", quiet), ("under load", loaded)):
-        p50 = statistics.median(found)
-        p99 = statistics.quantiles(found, n=100)[98]
-        limit = f"p50 < {p50_limit_ms} ms" if p50_limit_ms and found is loaded else ""
-        kept = not limit or p50 < (p50_limit_ms or 0)
-        verdicts.say(f"hello {name}, p50 / p99", f"{p50:.3f} / {p99:.3f} ms", limit, kept=kept)
-
-
-def read_hello(connection: socket.socket) -> None:
-    """Read one answer to HELLO; the body is its last three bytes."""
-    data = b""
-    while not data.endswith(b"\r\n\r\nok\n"):
-        piece = connection.recv(4096)
-        if not piece:
-            raise ConnectionError(f"closed after {data!r}")
-        data += piece
-    if not data.startswith(b"HTTP/1.1 200 OK\r\n"):
-        raise ValueError(f"wrong answer: {data!r}")
-
-
-@contextlib.contextmanager
-def connected(server: Server, count: int, start: bytes) -> Iterator[list[socket.socket]]:
-    """Open connections that have sent ``start``."""
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(open_one(server, start)) for _ in range(count)]
-
-
-def open_one(server: Server, start: bytes) -> socket.socket:
-    """Open one connection and send ``start``."""
-    connection = socket.create_connection((HOST, server.port), timeout=10)
-    connection.sendall(start)
-    return connection
-
-
 @contextlib.contextmanager
 def dripping(connections: list[socket.socket]) -> Iterator[None]:
     """Send one more byte on each connection every second, meanwhile."""
@@ -253,27 +210,6 @@ def dripping(connections: list[socket.socket]) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def still_open(connections: list[socket.socket], deadline: float) -> int:
-    """How many are open at ``deadline``; earlier, as soon as none is."""
-    poller = select.poll()
-    waiting = {connection.fileno(): connection for connection in connections}
-    for fd in waiting:
-        poller.register(fd, select.POLLIN)
-    while waiting:
-        left_s = max(0.0, deadline - time.monotonic())
-        events = poller.poll(left_s * 1e3)
-        if not events:
-            break
-        for fd, _ in events:
-            # An answer such as 408 comes first, then the end.
-            with contextlib.suppress(ConnectionError):
-                if waiting[fd].recv(4096):
-                    continue
-            poller.unregister(fd)
-            del waiting[fd]
-    return len(waiting)
 
 
 if __name__ == "__main__":

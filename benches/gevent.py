@@ -1,0 +1,302 @@
+"""Measure the gevent loop engine, beside the servers that gevent applications run on today.
+
+One worker process each on CPU 0, the load on CPU 1, request logs off. The servers take turns in
+every round; a ratio is that of two servers in one round, and what is judged is the median over the
+rounds, printed with the smallest and the largest. CPU is the server's own, user and system, in all
+its processes. Before anything is measured, each server's answers are checked byte by byte.
+
+uWSGI keeps no connection open here, so it is measured with a new connection for each request.
+
+    make bench-gevent
+    .venv/bin/python benches/gevent.py [--seconds 3] [--rounds 5] [--json result.json] [--strict]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from answers import ask
+from clients import HELLO, connected, latencies, open_one, read_hello, say_latencies, still_open
+from load import (
+    become_the_client,
+    describe_tools,
+    load_keep_alive,
+    load_new_connections,
+)
+from served.app import CHUNK, CHUNKS
+from served.app import HELLO as HELLO_WORLD
+from servers import BJOERN, HOST, SERVER_CPU, Kind, Server, greenloom, peer, uwsgi
+from verdicts import Verdicts
+
+GREEN = "green:application"
+CORES = 100
+SLEEPERS = 1_000
+READERS = 10
+HALF_HEADS = 1_000
+FEW, MANY = 10, 30_000
+WARM_UP_S = 1
+CPUBOUND = b"".join(b"<h1>%d</h1>" % number for number in range(1, 10_000))
+
+# By what was measured and the server: a figure for each round.
+Found = dict[str, dict[str, list[float]]]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked for over and over; greenloom's CPU is at most so many times that of peers."""
+
+    name: str
+    path: str
+    body: bytes
+    keep_alive: bool
+    factors: dict[str, float]
+
+
+LOADS = [
+    Load("hello, keep-alive", "/", HELLO_WORLD, True, {"gunicorn": 0.1, "bjoern": 1.25}),
+    Load("hello, new connections", "/", HELLO_WORLD, False, {"uwsgi": 0.55}),
+    Load("ten chunks, new connections", "/stream", CHUNK * CHUNKS, False, {"uwsgi": 0.25}),
+]
+
+
+def _gunicorn(port: str) -> list[str]:
+    return [
+        *(peer("gunicorn"), "--bind", f"{HOST}:{port}", "--worker-class", "gevent"),
+        *("--worker-connections", str(2 * SLEEPERS), "--no-control-socket", GREEN),
+    ]
+
+
+def _greenloom(cores: int) -> Kind:
+    return Kind("greenloom", greenloom(GREEN, "--gevent", str(cores)), keeps_alive=True)
+
+
+GUNICORN = Kind("gunicorn", _gunicorn, keeps_alive=True)
+UWSGI = Kind("uwsgi", uwsgi(GREEN, "--gevent", str(CORES)), keeps_alive=False)
+
+
+def main() -> int:
+    """Measure everything; 1 when a limit is broken and ``--strict`` asks for it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=int, default=3, help="of load per figure (default 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="of each measurement (default 5)")
+    parser.add_argument("--json", type=Path, help="also write the figures of each round there")
+    parser.add_argument("--strict", action="store_true", help="exit 1 when a limit is broken")
+    args = parser.parse_args()
+    # A polite end must unwind the `with` blocks that own the servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    become_the_client()
+    print_settings()
+    check_answers()
+    verdicts = Verdicts()
+    found: Found = {}
+    cpu_per_request(verdicts, found, args.rounds, args.seconds)
+    asleep(verdicts, found, args.rounds, args.seconds)
+    beside_cpubound(verdicts, found, args.rounds, args.seconds)
+    half_heads(verdicts, args.seconds)
+    unused_cores(verdicts, found, args.rounds)
+    if args.json:
+        settings = {"seconds": args.seconds, "rounds": args.rounds}
+        args.json.write_text(json.dumps({"settings": settings, "rounds": found}, indent=2) + "\n")
+    return 1 if verdicts.broken and args.strict else 0
+
+
+def print_settings() -> None:
+    """Say what a reader needs to judge the figures."""
+    print(f"machine   {platform.platform()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f}")
+    for line in describe_tools():
+        print(f"          {line}")
+    for kind in (_greenloom(CORES), GUNICORN, BJOERN, UWSGI):
+        program, *words = kind.command("PORT")
+        print(f"          {' '.join([Path(program).name, *words])}")
+    print()
+
+
+def check_answers() -> None:
+    """Ask each server for whatever it will be asked for; a wrong answer ends the run."""
+    for kind in (_greenloom(CORES), GUNICORN, BJOERN, UWSGI):
+        ways = (True, False) if kind.keeps_alive else (False,)
+        with Server(kind, SERVER_CPU) as server:
+            for keep_alive in ways:
+                asked = {load.path: load.body for load in LOADS}
+                if kind is not BJOERN:
+                    asked |= {"/hello": b"ok\n", "/sleep": b"ok\n"}
+                    answer = ask(HOST, server.port, "/cpubound", keep_alive=keep_alive)
+                    answer.check(CPUBOUND, "text/html")
+                for path, body in asked.items():
+                    ask(HOST, server.port, path, keep_alive=keep_alive).check(body)
+
+
+def cpu_per_request(verdicts: Verdicts, found: Found, rounds: int, seconds: int) -> None:
+    """What one request costs the server, under each load."""
+    kinds = (_greenloom(CORES), GUNICORN, BJOERN, UWSGI)
+    for _ in range(rounds):
+        for kind in kinds:
+            with Server(kind, SERVER_CPU) as server:
+                for load in LOADS:
+                    if kind.name == "greenloom" or kind.name in load.factors:
+                        note(found, load.name, kind, cpu_us(server, load, seconds))
+    for load in LOADS:
+        print(f"{load.name}: CPU per request")
+        say_cpu(verdicts, found[load.name])
+        for name, factor in load.factors.items():
+            say_ratio(verdicts, found[load.name], name, factor)
+
+
+def cpu_us(server: Server, load: Load, seconds: int) -> float:
+    """Microseconds of the server's CPU for each request of a load."""
+    generate = load_keep_alive if load.keep_alive else load_new_connections
+    url = f"http://{HOST}:{server.port}{load.path}"
+    generate(url, WARM_UP_S)
+    before = server.cpu_seconds()
+    report = generate(url, seconds)
+    if report.errors:
+        raise RuntimeError(f"{server.kind.name}, {load.name}: {report.errors} wrong answers")
+    return (server.cpu_seconds() - before) * 1e6 / report.requests
+
+
+def asleep(verdicts: Verdicts, found: Found, rounds: int, seconds: int) -> None:
+    """A thousand clients, each of whose requests sleeps in gevent."""
+    print(f"{SLEEPERS:,} requests asleep for 50 ms at a time, --gevent {SLEEPERS + 100}")
+    rate, cpu = "asleep, requests per second", "asleep, CPU"
+    for _ in range(rounds):
+        for kind in (_greenloom(SLEEPERS + 100), GUNICORN):
+            with Server(kind, SERVER_CPU) as server:
+                url = f"http://{HOST}:{server.port}/sleep"
+                load_keep_alive(url, WARM_UP_S, clients=SLEEPERS)
+                before = server.cpu_seconds()
+                report = load_keep_alive(url, seconds, clients=SLEEPERS)
+                if report.errors:
+                    raise RuntimeError(f"{kind.name}: {report.errors} wrong answers")
+                spent_us = (server.cpu_seconds() - before) * 1e6
+                note(found, rate, kind, report.requests_per_s)
+                note(found, cpu, kind, spent_us / report.requests)
+    for name, figures in found[rate].items():
+        verdicts.say(f"{name}, of the ideal 20,000 per second", spread(figures, ",.0f"))
+    say_ratio(verdicts, found[rate], "gunicorn", 2.5, at_least=True)
+    say_cpu(verdicts, found[cpu])
+    say_ratio(verdicts, found[cpu], "gunicorn")
+
+
+def beside_cpubound(verdicts: Verdicts, found: Found, rounds: int, seconds: int) -> None:
+    """What a hello waits for while others read ten thousand small pieces, over and over."""
+    print(f"hello beside {READERS} clients that read tests/cpubound_async.py over and over")
+    p50, p99 = "beside cpubound, p50 ms", "beside cpubound, p99 ms"
+    for _ in range(rounds):
+        for kind in (_greenloom(CORES), UWSGI):
+            with Server(kind, SERVER_CPU) as server, ThreadPoolExecutor(1) as pool:
+                url = f"http://{HOST}:{server.port}/cpubound"
+                busy = pool.submit(load_new_connections, url, seconds + 2, clients=READERS)
+                # Until all of them are at it.
+                latencies(server, WARM_UP_S, keep_alive=False)
+                waited = latencies(server, seconds, keep_alive=False)
+                if (errors := busy.result().errors) != 0:
+                    raise RuntimeError(f"{kind.name}: {errors} wrong answers")
+                note(found, p50, kind, statistics.median(waited))
+                note(found, p99, kind, statistics.quantiles(waited, n=100)[98])
+    for name, figures in found[p50].items():
+        ours = name == "greenloom"
+        kept = not ours or statistics.median(figures) <= 0.3
+        limit = "<= 0.3 ms" if ours else ""
+        verdicts.say(f"{name}, p50 in ms", spread(figures, ".3f"), limit, kept=kept)
+        verdicts.say(f"{name}, p99 in ms", spread(found[p99][name], ".3f"))
+
+
+def half_heads(verdicts: Verdicts, seconds: int) -> None:
+    """Clients that send half a head and no more."""
+    print(f"{HALF_HEADS:,} connections with half a head, --gevent {FEW}")
+    with Server(_greenloom(FEW), SERVER_CPU) as server:
+        quiet = latencies(server, seconds)
+        with connected(server, HALF_HEADS, b"GET /hello HTTP/1.1\r\nHost: be") as slow:
+            loaded = latencies(server, seconds)
+            held = still_open(slow, time.monotonic())
+    say_latencies(verdicts, quiet, loaded, p50_limit_ms=1.0)
+    kept = held == HALF_HEADS
+    verdicts.say("of them still connected", f"{held:,}", f"{HALF_HEADS:,}", kept=kept)
+
+
+def unused_cores(verdicts: Verdicts, found: Found, rounds: int) -> None:
+    """What cores cost that serve nobody: time before the first answer, and memory."""
+    print(f"--gevent {MANY:,} beside --gevent {FEW}")
+    started, memory = "until the first answer, ms", "resident, KiB"
+    for _ in range(rounds):
+        for cores in (FEW, MANY):
+            kind = _greenloom(cores)
+            begun = time.monotonic()
+            with Server(kind, SERVER_CPU) as server:
+                with open_one(server, HELLO) as client:
+                    read_hello(client)
+                taken_ms = (time.monotonic() - begun) * 1e3
+                found.setdefault(started, {}).setdefault(str(cores), []).append(taken_ms)
+                used = float(server.resident_kib())
+                found.setdefault(memory, {}).setdefault(str(cores), []).append(used)
+    more_ms = differences(found[started])
+    kept = statistics.median(more_ms) < 300
+    verdicts.say("until the first answer, more ms", spread(more_ms, ".0f"), "< 300", kept=kept)
+    each = [more * 1024 / (MANY - FEW) for more in differences(found[memory])]
+    kept = statistics.median(each) < 4096
+    verdicts.say("memory of an unused core, bytes", spread(each, ",.0f"), "< 4,096", kept=kept)
+
+
+def differences(figures: dict[str, list[float]]) -> list[float]:
+    """How much more it is with many cores than with few, in each round."""
+    return pairwise(figures, str(MANY), str(FEW), lambda many, few: many - few)
+
+
+def note(found: Found, what: str, kind: Kind, figure: float) -> None:
+    """Remember a figure of one round."""
+    found.setdefault(what, {}).setdefault(kind.name, []).append(figure)
+
+
+def say_cpu(verdicts: Verdicts, figures: dict[str, list[float]]) -> None:
+    """Print each server's CPU for a request."""
+    for name, rounds in figures.items():
+        verdicts.say(f"{name}, us", spread(rounds, ".1f"))
+
+
+def say_ratio(
+    verdicts: Verdicts,
+    figures: dict[str, list[float]],
+    name: str,
+    limit: float | None = None,
+    *,
+    at_least: bool = False,
+) -> None:
+    """Print greenloom's share of a peer's figure, judged by its median."""
+    ratios = pairwise(figures, "greenloom", name, lambda ours, theirs: ours / theirs)
+    ratio = statistics.median(ratios)
+    kept = limit is None or (ratio >= limit if at_least else ratio <= limit)
+    relation = "" if limit is None else f"{'>=' if at_least else '<='} {limit}"
+    verdicts.say(f"greenloom / {name}", spread(ratios, ".3f"), relation, kept=kept)
+
+
+def pairwise(
+    figures: dict[str, list[float]],
+    first: str,
+    second: str,
+    compare: Callable[[float, float], float],
+) -> list[float]:
+    """Compare two servers within each round: then the machine is about as busy for both."""
+    return [compare(a, b) for a, b in zip(figures[first], figures[second], strict=True)]
+
+
+def spread(figures: list[float], form: str) -> str:
+    """The median, and between which values it lies."""
+    low, middle, high = min(figures), statistics.median(figures), max(figures)
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
