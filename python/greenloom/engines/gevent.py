@@ -59,6 +59,19 @@ def describe() -> str:
     return f"gevent {gevent.__version__}, {loop.__module__}"
 
 
+def suspended() -> RequestGreenlet:
+    """Make one that stands in the middle of what it runs, and that nobody knows."""
+    greenlet = RequestGreenlet(None, gevent.getcurrent().switch)
+    greenlet.switch()
+    return greenlet
+
+
+def end(greenlet: RequestGreenlet) -> None:
+    """Let it run to its end, and come back here: the hub does not run yet."""
+    greenlet.parent = gevent.getcurrent()
+    greenlet.switch()
+
+
 def patch() -> None:
     """Make the standard library cooperative."""
     gevent.monkey.patch_all()

@@ -47,6 +47,7 @@ pub(crate) fn hosted_turn(py: Python<'_>, server: &'static Server) -> Option<i32
 }
 
 fn turn(py: Python<'_>, server: &'static Server) -> io::Result<Option<Leave>> {
+    server.engine.tidy(py);
     server.worker.borrow_mut().turn()?;
     loop {
         // The borrow ends with this statement: what is performed may call back.

@@ -4,10 +4,12 @@
 //! Every request gets a new one, as far as anybody can tell: the application can see its greenlet and keep it, and one
 //! that served several requests would let a stray `switch()` of an earlier one wake a later one. So a core's greenlet
 //! serves the next request only if nothing of the application refers to it (references, weak references), and nothing was
-//! changed on it (attributes, parent, gevent's links); that saves half a microsecond of each request, and several of a
-//! `gevent.Greenlet`. An application may switch between
-//! greenlets as it likes, request's ones included. So the code that resumed a core learns nothing from getting control
-//! back, and the running core is found by the running greenlet.
+//! changed on it (attributes, parent, gevent's links); that saves half a microsecond of each request, and ten of a
+//! `gevent.Greenlet`. Whether it is so is seen best from the loop: while a greenlet runs, whoever has switched to it refers
+//! to it, too. So one whose request has ended gives control back in any case, and is looked at then (`settle`).
+//!
+//! An application may switch between greenlets as it likes, request's ones included. So the code that resumed a core
+//! learns nothing from getting control back, and the running core is found by the running greenlet.
 //!
 //! greenlet moves parts of the C stack to the heap at each switch: nothing outside may point into the stack of a
 //! suspended core, and large arrays in its frames would be copied each time.
@@ -107,7 +109,11 @@ pub(crate) struct Greenlets {
     exit: Py<PyAny>,
     /// The greenlet that runs the loop.
     hub: Cell<Option<Py<PyAny>>>,
+    /// How often a suspended greenlet that nobody else knows is referred to: by its core, and by its own stack.
+    holders: Cell<ffi::Py_ssize_t>,
     cores: Vec<Core>,
+    /// Cores whose parked greenlets have not been looked at.
+    unsettled: RefCell<Vec<CoreId>>,
     /// The core that each greenlet was made for, by its address; a greenlet that has ended leaves.
     made_for: RefCell<HashMap<usize, CoreId>>,
 }
@@ -120,13 +126,23 @@ struct Core {
     greenlet: Cell<*mut ffi::PyObject>,
     /// That of its last request, which waits in `serve` for another.
     parked: Cell<*mut ffi::PyObject>,
-    /// The parked one is woken for a request, and not by chance.
-    starts: Cell<bool>,
+    /// What the parked one is woken for.
+    woken: Cell<WokenFor>,
     /// Its request stands in `pause`, not in a switch of the application's own.
     paused: Cell<bool>,
     wakeup: Cell<Option<Wakeup>>,
     /// Counts its requests: a greenlet that was given up must not take a later request's wake-up.
     request: Cell<u64>,
+}
+
+/// What a parked greenlet is woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WokenFor {
+    /// For nothing: somebody has switched to it by chance.
+    Nothing,
+    Request,
+    /// Somebody knows it: it is to end like any greenlet whose work is done.
+    End,
 }
 
 /// The callable of a core's greenlets.
@@ -157,7 +173,7 @@ impl Greenlets {
                 entry: Py::new(py, Entry(id))?,
                 greenlet: Cell::new(std::ptr::null_mut()),
                 parked: Cell::new(std::ptr::null_mut()),
-                starts: Cell::new(false),
+                woken: Cell::new(WokenFor::Nothing),
                 paused: Cell::new(false),
                 wakeup: Cell::new(None),
                 request: Cell::new(0),
@@ -174,6 +190,8 @@ impl Greenlets {
                 .map_err(wrong)?
                 .unbind(),
             hub: Cell::new(None),
+            holders: Cell::new(1),
+            unsettled: RefCell::default(),
             cores: cores.collect::<PyResult<_>>().map_err(wrong)?,
             made_for: RefCell::default(),
         })
@@ -218,8 +236,9 @@ impl Greenlets {
     ) {
         fork_guard::check();
         if let Err(error) = result {
-            log_exception(py, error, "the application has thrown into the greenlet that runs the loop:");
+            log_stray(py, error);
         }
+        self.settle_all(py);
         let slot = self.core(core);
         // SAFETY: attached; the core's own reference, or null: its request has ended.
         let Some(greenlet) = (unsafe { Bound::from_borrowed_ptr_or_opt(py, slot.greenlet.get()) }) else {
@@ -249,17 +268,51 @@ impl Greenlets {
         }
     }
 
-    /// A greenlet that has not served anybody, or that nobody can tell from one.
-    fn unused<'py>(&self, py: Python<'py>, id: CoreId) -> PyResult<Bound<'py, PyAny>> {
+    /// Looks at the greenlets whose requests have ended since this was done last. To be called by the loop only.
+    fn settle_all(&self, py: Python<'_>) {
+        loop {
+            let Some(id) = self.unsettled.borrow_mut().pop() else { return };
+            self.settle(py, id);
+        }
+    }
+
+    /// Lets the parked greenlet of a core end if anybody could tell that it has served a request.
+    fn settle(&self, py: Python<'_>, id: CoreId) {
+        let core = self.core(id);
+        // SAFETY: attached; the core's own reference, or null: it has ended meanwhile, or has been settled.
+        let Some(greenlet) = (unsafe { Borrowed::from_ptr_or_opt(py, core.parked.get()) }) else { return };
+        if !self.is_untouched(greenlet) {
+            self.end_parked(py, id);
+        }
+    }
+
+    /// Lets the parked greenlet of a core end.
+    fn end_parked(&self, py: Python<'_>, id: CoreId) {
         let core = self.core(id);
         let parked = core.parked.replace(std::ptr::null_mut());
         // SAFETY: the reference that `serve` has left, or null.
+        let Some(greenlet) = (unsafe { Bound::from_owned_ptr_or_opt(py, parked) }) else { return };
+        core.woken.set(WokenFor::End);
+        // It goes to its parent, which the application may have changed.
+        if let Err(error) = self.switch(py, &greenlet) {
+            log_stray(py, error);
+        }
+    }
+
+    /// A greenlet that has not served anybody, or that nobody can tell from one.
+    fn unused<'py>(&self, py: Python<'py>, id: CoreId) -> PyResult<Bound<'py, PyAny>> {
+        let core = self.core(id);
+        self.settle_all(py);
+        let parked = core.parked.get();
+        // SAFETY: attached; a live object, when it is not null: the core refers to it.
+        if !parked.is_null() && unsafe { ffi::Py_REFCNT(parked) } > self.holders.get() {
+            // Somebody has found it after all (a list of all objects).
+            self.end_parked(py, id);
+        }
+        let parked = core.parked.replace(std::ptr::null_mut());
+        // SAFETY: the reference that `serve` has left, or null.
         if let Some(greenlet) = unsafe { Bound::from_owned_ptr_or_opt(py, parked) } {
-            if self.is_untouched(&greenlet, 1) {
-                return Ok(greenlet);
-            }
-            // Somebody has found it after all (a list of all objects): let it end as it would have.
-            drop(self.throw(py, &greenlet, &PyErr::from_value(self.exit.bind(py).call0()?)));
+            return Ok(greenlet);
         }
         let greenlet = match &self.kind {
             Kind::Gevent(gevent) => gevent.new_greenlet(core.entry.bind(py).as_any())?,
@@ -275,11 +328,11 @@ impl Greenlets {
         Ok(greenlet)
     }
 
-    /// Whether nobody but `holders` refers to a greenlet, and nothing was changed on it.
-    fn is_untouched(&self, greenlet: &Bound<'_, PyAny>, holders: ffi::Py_ssize_t) -> bool {
+    /// Whether nobody knows a suspended greenlet, and nothing was changed on it.
+    fn is_untouched(&self, greenlet: Borrowed<'_, '_, PyAny>) -> bool {
         let object = greenlet.as_ptr();
         // SAFETY: attached; a live object.
-        if unsafe { ffi::Py_REFCNT(object) } > holders {
+        if unsafe { ffi::Py_REFCNT(object) } > self.holders.get() {
             return false;
         }
         // SAFETY: as above.
@@ -308,7 +361,7 @@ impl Greenlets {
         self.hub.set(hub);
         same && match &self.kind {
             Kind::Plain => true,
-            Kind::Gevent(_) => loops::Gevent::is_untouched(greenlet),
+            Kind::Gevent(_) => loops::Gevent::is_untouched(&greenlet),
         }
     }
 
@@ -317,6 +370,12 @@ impl Greenlets {
         let core = *self.made_for.borrow().get(&(greenlet as usize))?;
         (self.core(core).greenlet.get() == greenlet).then_some(core)
     }
+}
+
+/// Logs what has come to the loop's greenlet and is none of its business.
+#[cold]
+fn log_stray(py: Python<'_>, error: PyErr) {
+    log_exception(py, error, "the application has thrown into the greenlet that runs the loop:");
 }
 
 /// A greenlet that comes to its end serves no core any more.
@@ -343,7 +402,10 @@ impl SuspendEngine for Greenlets {
     fn prepare(&'static self, py: Python<'_>) -> PyResult<()> {
         let hub = match &self.kind {
             Kind::Plain => self.api.current(py),
-            Kind::Gevent(gevent) => Some(gevent.hub(py)?),
+            Kind::Gevent(gevent) => {
+                self.holders.set(1 + gevent.own_references(py)?);
+                Some(gevent.hub(py)?)
+            }
         };
         self.hub.set(hub.map(Bound::unbind));
         Ok(())
@@ -363,9 +425,10 @@ impl SuspendEngine for Greenlets {
                 slot.request.set(slot.request.get() + 1);
                 slot.paused.set(false);
                 slot.wakeup.set(None);
-                slot.starts.set(true);
+                slot.woken.set(WokenFor::Request);
                 slot.greenlet.set(greenlet.clone().into_ptr());
                 let result = self.switch(py, &greenlet);
+                drop(greenlet);
                 self.came_back(py, server, core, result);
             }
             Err(error) => {
@@ -379,11 +442,7 @@ impl SuspendEngine for Greenlets {
         let _leaves = Leaves(self, self.api.current(py).map_or(0, |greenlet| greenlet.as_ptr() as usize));
         let slot = self.core(core);
         loop {
-            slot.starts.set(false);
             let request = slot.request.get();
-            // The core's, that of the thread (it runs), that of whoever has switched to it, and gevent's own.
-            // SAFETY: attached; the greenlet that runs, which the core refers to.
-            let holders = unsafe { ffi::Py_REFCNT(slot.greenlet.get()) };
             let entered = self.base.fresh(py).map(|context| context.enter(py));
             let ending = job::start(py, server, core);
             drop(entered.map(|entered| entered.leave(py)));
@@ -392,22 +451,36 @@ impl SuspendEngine for Greenlets {
             }
             let greenlet = slot.greenlet.replace(std::ptr::null_mut());
             job::finish(server, core, &ending.unwrap_or(Ending::Failed));
-            // SAFETY: the reference that `start` has left with the core.
-            let Some(greenlet) = (unsafe { Bound::from_owned_ptr_or_opt(py, greenlet) }) else { return };
-            if !self.is_untouched(&greenlet, holders) {
+            if greenlet.is_null() {
                 return;
             }
-            slot.parked.set(greenlet.into_ptr());
+            // With the reference that `start` has left.
+            slot.parked.set(greenlet);
+            slot.woken.set(WokenFor::Nothing);
+            self.unsettled.borrow_mut().push(core);
             let Some(hub) = peek(py, &self.hub) else { return };
             let hub = hub.into_bound(py);
-            while !slot.starts.get() {
-                // An error is the end of it. Without one and without a request somebody has switched to a greenlet
-                // that looks dead to everybody, and what comes to such a one goes to its parent.
-                if self.switch(py, &hub).is_err() {
-                    return;
+            loop {
+                let switched = self.switch(py, &hub);
+                match slot.woken.get() {
+                    _ if switched.is_err() => {
+                        // Somebody who knows it has ended it.
+                        let parked = slot.parked.replace(std::ptr::null_mut());
+                        // SAFETY: the reference that was left above, or null: it was taken to end this greenlet.
+                        drop(unsafe { Bound::from_owned_ptr_or_opt(py, parked) });
+                        return;
+                    }
+                    WokenFor::End => return,
+                    WokenFor::Request => break,
+                    // It looks dead to everybody, and what comes to such a one goes to its parent.
+                    WokenFor::Nothing => {}
                 }
             }
         }
+    }
+
+    fn tidy(&'static self, py: Python<'_>) {
+        self.settle_all(py);
     }
 
     fn resume(&'static self, py: Python<'_>, server: &'static Server, core: CoreId, why: Wakeup) {
@@ -427,6 +500,7 @@ impl SuspendEngine for Greenlets {
                 self.switch(py, &greenlet)
             }
         };
+        drop(greenlet);
         self.came_back(py, server, core, result);
     }
 

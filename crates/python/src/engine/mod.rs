@@ -39,6 +39,9 @@ pub(crate) trait SuspendEngine {
         WaitingModules::STANDARD
     }
 
+    /// At the beginning of each turn: looks after coroutines that ended outside of turns.
+    fn tidy(&'static self, _py: Python<'_>) {}
+
     /// Runs the request or the signal handler of a core until it ends or is suspended.
     fn start(&'static self, py: Python<'_>, server: &'static Server, core: CoreId);
 
