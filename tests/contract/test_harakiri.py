@@ -16,6 +16,8 @@ from tests.harness.uwsgi import packet, variables
 from tests.harness.waiting import until
 
 HARAKIRI = ("--harakiri", "500ms")
+QUIET = ("--block-warning", "0")
+"""Each stack is in the log once: that of code that blocks would be there earlier."""
 MUCH_LONGER_S = 1.5
 """So long innocents are watched. The time itself is no shorter, since on a busy machine a loop that
 never waits may have no CPU for some tenths of a second."""
@@ -38,7 +40,7 @@ def serve_watched(fresh_engine, gate):
     def start(*options, cores=8, **how):
         env = gate.env | how.pop("env", {})
         return fresh_engine(
-            "contract_harakiri", *(options or HARAKIRI), cores=cores, env=env, **how
+            "contract_harakiri", *(options or HARAKIRI), *QUIET, cores=cores, env=env, **how
         )
 
     return start
@@ -390,7 +392,7 @@ class TestUserHarakiri:
     @pytest.mark.parametrize("how", ["spin", "consume"])
     @pytest.mark.parametrize("options", [(), ("--harakiri", "60")])
     def test_blocked(self, fresh_engine, gate, how, options):
-        server = fresh_engine("contract_harakiri", *options, cores=4, env=gate.env)
+        server = fresh_engine("contract_harakiri", *options, *QUIET, cores=4, env=gate.env)
         pid = server.worker()
         client = server.http()
         client.send_request(target=f"/allowed?allows=1&then={how}")
