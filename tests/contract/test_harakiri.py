@@ -84,6 +84,20 @@ def no_harakiri(server, workers):
     assert server.workers() == workers
 
 
+def test_one_that_a_hosting_loop_has_resumed_is_named(fresh_engine, gate):
+    server = fresh_engine(
+        *("contract_harakiri", "--harakiri", "1500ms", "--block-warning", "0.1"),
+        cores=4,
+        env=gate.env,
+    )
+    pid = server.worker()
+    client = server.http()
+    client.send_request(target="/spin_later")
+    wait_for_the_end(server, pid)
+    assert named(server) == [(int(core_of(server)), "/spin_later", "has control")]
+    assert is_cut(client)
+
+
 @pytest.mark.parametrize("how", NEVER_BACK)
 class TestBlocked:
     def test_alone(self, serve_watched, how):

@@ -64,6 +64,10 @@ impl Instance for Shared {
         self.with_seat(|seat| seat.stamp(now_ms, state));
     }
 
+    fn blame(&self, core: CoreId) {
+        self.with_seat(|seat| seat.set_loop_state(LoopState::Running(core.0)));
+    }
+
     fn deadline(&self, at_ms: u64) {
         self.with_seat(|seat| {
             seat.deadline_ms().store(at_ms, Ordering::Relaxed);

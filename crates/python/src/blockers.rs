@@ -64,10 +64,13 @@ fn name_blocker(py: Python<'_>, number: i32, frame: Option<Bound<'_, PyAny>>) {
     let (Some(server), Some(frame)) = (server::of_this_thread(), frame) else { return };
     // A loop that has had control since is not meant any more.
     let silent_ms = server.worker.borrow().silent_ms();
-    if let Some(silent_ms) = silent_ms
-        && is_news(py, &frame)
-    {
-        print(py, server, silent_ms, &frame);
+    let Some(silent_ms) = silent_ms else { return };
+    let core = server.engine.current(py, server);
+    if let Some(core) = core {
+        server.worker.borrow_mut().blame(core);
+    }
+    if is_news(py, &frame) {
+        print(py, server, silent_ms, core, &frame);
     }
 }
 
@@ -85,11 +88,9 @@ fn is_news(py: Python<'_>, frame: &Bound<'_, PyAny>) -> bool {
     named.len() < PLACES && named.insert(place, Instant::now()).is_none()
 }
 
-fn print(py: Python<'_>, server: &'static Server, silent_ms: u64, frame: &Bound<'_, PyAny>) {
-    let who = server
-        .engine
-        .current(py, server)
-        .map_or_else(|| "code that belongs to no request".to_owned(), |core| describe(server, core));
+fn print(py: Python<'_>, server: &Server, silent_ms: u64, core: Option<CoreId>, frame: &Bound<'_, PyAny>) {
+    let who =
+        core.map_or_else(|| "code that belongs to no request".to_owned(), |core| describe(server, core));
     let mut text = format!(
         "{} - *** the loop of worker {} had no control for {silent_ms} ms, because of {who} (--block-warning) ***\n",
         clock::ctime(clock::unix_seconds()),

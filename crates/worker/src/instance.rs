@@ -17,6 +17,8 @@ pub trait Instance: std::fmt::Debug {
 
     /// The loop has control; what it does now.
     fn stamp(&self, _now_ms: u64, _activity: Activity) {}
+    /// The loop has had no control for a while, and that is because of this core; no sign of life.
+    fn blame(&self, _core: CoreId) {}
     /// The code that has control, or gets it now, must have given it back by then (milliseconds of the monotonic clock); 0:
     /// nobody said so.
     fn deadline(&self, _at_ms: u64) {}

@@ -16,6 +16,7 @@ use std::time::Duration;
 use greenloom_reactor::Wake;
 use greenloom_sys::{clock, process};
 
+use crate::CoreId;
 use crate::worker::Worker;
 
 /// The thread looks so often within the time that code may take.
@@ -75,6 +76,13 @@ impl Worker {
         // It lives as long as the process.
         process::spawn_thread("greenloom-lookout", move || watchman.run(Lookout::new(ms)))?;
         Ok(())
+    }
+
+    /// Says whose code the loop waits for, in case somebody has to end it. Code that a hosting loop has resumed took control
+    /// without the worker.
+    pub fn blame(&mut self, core: CoreId) {
+        self.tell_deadline(core);
+        self.instance.blame(core);
     }
 
     /// How long the loop has been waited for; `None`: it is not, or has come meanwhile.

@@ -67,6 +67,15 @@ def consume_inner():
     return b"consumed\n"
 
 
+def spin_later(query):
+    """After a wait that the server does not know of, if there is such a thing."""
+    if uwsgi.loop == b"gevent":
+        import gevent
+
+        gevent.sleep(0.01)
+    return [spin_inner(60)]
+
+
 def yielding(query):
     while not passed():
         yield uwsgi.wait_fd_read(gate)

@@ -172,6 +172,11 @@ impl<'a> Seat<'a> {
     /// The loop has control, and what it does now.
     pub fn stamp(self, now_ms: u64, state: LoopState) {
         store(self.stamp_ms(), now_ms);
+        self.set_loop_state(state);
+    }
+
+    /// What the loop does, found out while it has no control.
+    pub fn set_loop_state(self, state: LoopState) {
         store(
             &self.words[9],
             match state {
