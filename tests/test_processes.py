@@ -110,6 +110,14 @@ class TestStop:
         assert server.wait_exit() == 0
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_asked_for_until_it_is_over(self, fresh, number):
+        """Also while the interpreter of the master comes to its end."""
+        server = fresh("hello")
+        while server.process.poll() is None:
+            server.signal(number)
+        assert server.wait_exit() == 0
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_request_in_flight_is_finished(self, fresh, gate, number):
         server = fresh("hold", "--async", "4", env=gate.env)
         client = server.http()

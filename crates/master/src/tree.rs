@@ -82,6 +82,9 @@ pub fn run_master(
     if result.is_ok() {
         say!("goodbye to greenloom.");
     }
+    // What is left is the end of the runtime, which gives posix signals their default meaning back: a stop that somebody
+    // asks for once more is not to change the exit code.
+    let _ = signals::block_all();
     result
 }
 
