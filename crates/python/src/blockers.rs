@@ -62,8 +62,9 @@ pub(crate) fn look_out(server: &'static Server, ms: u64) -> std::io::Result<()> 
 fn name_blocker(py: Python<'_>, number: i32, frame: Option<Bound<'_, PyAny>>) {
     let _ = number;
     let (Some(server), Some(frame)) = (server::of_this_thread(), frame) else { return };
-    // A loop that has had control since is not meant any more.
-    let silent_ms = server.worker.borrow().silent_ms();
+    // A loop that has had control since is not meant any more. And this may come twice, tripped and sent: the second
+    // time in the middle of the first.
+    let silent_ms = server.worker.borrow().take_silence();
     let Some(silent_ms) = silent_ms else { return };
     let core = server.engine.current(py, server);
     if let Some(core) = core {

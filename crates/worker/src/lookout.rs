@@ -28,20 +28,37 @@ const QUIET: u32 = 20;
 /// A look that comes so much too late says nothing: the machine had no CPU for this process, or it was stopped.
 const LATE_MS: u64 = 30;
 
+const NS_PER_MS: u64 = 1_000_000;
+
 /// What loop and thread tell each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Beacon {
+    /// What is worth a report.
+    limit_ms: u64,
     /// Turns begun.
     turns: AtomicU64,
     /// A request or a handler has a core.
     busy: AtomicBool,
     /// Since when the loop is waited for, in nanoseconds of the monotonic clock; 0: it is not.
     since_ns: AtomicU64,
+    /// ... and what was reported last.
+    reported_ns: AtomicU64,
     /// The worker has left.
     over: AtomicBool,
 }
 
 impl Beacon {
+    fn new(limit_ms: u64) -> Self {
+        Self {
+            limit_ms,
+            turns: AtomicU64::new(0),
+            busy: AtomicBool::new(false),
+            since_ns: AtomicU64::new(0),
+            reported_ns: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+        }
+    }
+
     /// A turn begins; for how long it was waited for, in nanoseconds.
     pub(crate) fn turn(&self, now_ns: u64) -> u64 {
         self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
@@ -58,13 +75,24 @@ impl Beacon {
     pub(crate) fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
+
+    /// For how many milliseconds the loop has been waited for; `None`: not for long, or this was told before.
+    fn silent_ms(&self, now_ns: u64) -> Option<u64> {
+        let since_ns = self.since_ns.load(Ordering::Acquire);
+        // Counted as the lookout counts.
+        let silent_ms = (now_ns / NS_PER_MS).saturating_sub(since_ns / NS_PER_MS);
+        let is_news = since_ns != 0
+            && silent_ms >= self.limit_ms
+            && self.reported_ns.swap(since_ns, Ordering::Relaxed) != since_ns;
+        is_news.then_some(silent_ms)
+    }
 }
 
 impl Worker {
     /// From now on `report` is called, on a thread of its own, whenever the loop has had no control for `ms` milliseconds:
-    /// once each time. What it says is asked of [`Self::silent_ms`].
+    /// once each time. What it says is asked of [`Self::take_silence`].
     pub fn look_out(&mut self, ms: u64, report: impl Fn() + Send + 'static) -> io::Result<()> {
-        let beacon = Arc::new(Beacon::default());
+        let beacon = Arc::new(Beacon::new(ms));
         let loop_fd = self.poll_fd().try_clone_to_owned()?;
         let watchman = Watchman {
             beacon: Arc::clone(&beacon),
@@ -85,10 +113,10 @@ impl Worker {
         self.instance.blame(core);
     }
 
-    /// How long the loop has been waited for; `None`: it is not, or has come meanwhile.
-    pub fn silent_ms(&self) -> Option<u64> {
-        let since_ns = self.beacon.as_ref()?.since_ns.load(Ordering::Acquire);
-        (since_ns != 0).then(|| clock::monotonic_ns().saturating_sub(since_ns) / 1_000_000)
+    /// How long the loop has been waited for, in milliseconds; `None`: not for long, it has come meanwhile, or this was
+    /// asked before. Whoever speaks of it would else be found to be what the loop waits for.
+    pub fn take_silence(&self) -> Option<u64> {
+        self.beacon.as_ref()?.silent_ms(clock::monotonic_ns())
     }
 }
 
@@ -102,16 +130,16 @@ struct Watchman {
 impl Watchman {
     fn run(self, mut lookout: Lookout) {
         while !self.beacon.over.load(Ordering::Relaxed) {
-            let now_ms = clock::monotonic_ms();
+            let now_ns = clock::monotonic_ns();
             let seen = Seen {
                 turns: self.beacon.turns.load(Ordering::Acquire),
                 busy: self.beacon.busy.load(Ordering::Relaxed),
                 ready: self.is_ready(Some(0)),
             };
-            let decision = lookout.look(now_ms, seen);
+            let decision = lookout.look(now_ns / NS_PER_MS, seen);
             // A turn that comes in between finds the time, or the next look finds the turn.
             if decision.begins {
-                self.beacon.since_ns.store(clock::monotonic_ns(), Ordering::Release);
+                self.beacon.since_ns.store(now_ns, Ordering::Release);
             }
             if decision.asks {
                 self.wake.notify();
@@ -204,6 +232,21 @@ mod tests {
     const IDLE: Seen = Seen { turns: 7, busy: false, ready: false };
     const BUSY: Seen = Seen { busy: true, ..IDLE };
     const READY: Seen = Seen { ready: true, ..IDLE };
+
+    #[test]
+    fn a_silence_is_told_once() {
+        let beacon = Beacon::new(100);
+        let at = |ms: u64| ms * NS_PER_MS;
+        assert_eq!(beacon.silent_ms(at(100)), None, "nobody waits");
+        for since in [7, 900] {
+            beacon.since_ns.store(at(since), Ordering::Relaxed);
+            assert_eq!(beacon.silent_ms(at(since + 99)), None, "not for long");
+            assert_eq!(beacon.silent_ms(at(since + 100)), Some(100));
+            assert_eq!(beacon.silent_ms(at(since + 101)), None, "that was told");
+            assert_eq!(beacon.turn(at(since + 200)), at(200));
+            assert_eq!(beacon.silent_ms(at(since + 300)), None, "it has come");
+        }
+    }
 
     fn turn(seen: Seen, turns: u64) -> Seen {
         Seen { turns, ..seen }
