@@ -137,6 +137,7 @@ def test_linking_and_joining_a_request(server):
 
 def test_uwsgis_own_waits(server):
     assert ask(server, "/api") == [True, -1]
+    assert ask(server, "/registered_before") == [-1, True]
     assert ask(server, "/background_api") == "RuntimeError"
 
 

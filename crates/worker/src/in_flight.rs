@@ -106,6 +106,7 @@ impl Worker {
             State::Stalled => Doing::Drains,
             State::Reading => Doing::Reads,
             State::Blocked => Doing::Blocked,
+            State::InLoop => Doing::OwnSwitch,
             State::Waiting if slot.watches.is_empty() && slot.deadline_ns.is_none() => Doing::OwnSwitch,
             State::Waiting => {
                 // Reading and writing of one descriptor share a watch, which stands in the list twice.

@@ -107,7 +107,7 @@ impl Worker {
         let wait = match slot.state {
             State::Free => return,
             State::Running | State::Queued => WaitKind::Turn,
-            State::Waiting | State::Blocked => WaitKind::Events,
+            State::Waiting | State::InLoop | State::Blocked => WaitKind::Events,
             State::Stalled => WaitKind::Drain,
             State::Reading => WaitKind::Body,
         };

@@ -154,12 +154,24 @@ impl Worker {
     /// and will come back to it in its own way. Counts a switch. Its registered waits count as begun; without any it
     /// stays away until the application resumes it, or it is cancelled. Nothing happens if it is suspended already.
     pub fn away(&mut self, core: CoreId) {
-        if self.cores[core].state != State::Running || self.is_decided(core) {
-            return;
+        if self.leaves_by_itself(core) && !self.begin_wait(core) {
+            self.cores[core].state = State::Waiting;
+            self.gives_up_client(core);
         }
-        if self.begin_suspension(core) && !self.begin_wait(core) {
-            self.wait(core);
+    }
+
+    /// As [`Self::away`], in a call of the loop that hosts this worker, which nobody else may end: registered waits stay for
+    /// the suspension that is still to come.
+    pub fn away_in_loop(&mut self, core: CoreId) {
+        if self.leaves_by_itself(core) {
+            self.cores[core].state = State::InLoop;
+            self.gives_up_client(core);
         }
+    }
+
+    /// Begins a suspension that nobody has asked for; `false`: there is nothing to do.
+    fn leaves_by_itself(&mut self, core: CoreId) -> bool {
+        self.cores[core].state == State::Running && !self.is_decided(core) && self.begin_suspension(core)
     }
 
     /// The application has thrown an exception into a suspended coroutine: the core runs again, and what it waited for
@@ -196,19 +208,20 @@ impl Worker {
         if slot.watches.is_empty() && slot.deadline_ns.is_none() {
             return false;
         }
-        self.wait(core);
+        self.cores[core].state = State::Waiting;
+        if !self.gives_up_client(core) {
+            self.arm_core(core);
+        }
         true
     }
 
-    fn wait(&mut self, core: CoreId) {
-        self.cores[core].state = State::Waiting;
-        if self.waits_for_nobody(core) {
-            if let Some(key) = self.cores[core].connection {
-                self.lose_client(key);
-            }
-            return;
+    /// Lets the client of a suspended core go if it has left.
+    fn gives_up_client(&mut self, core: CoreId) -> bool {
+        let gone = self.waits_for_nobody(core);
+        if gone && let Some(key) = self.cores[core].connection {
+            self.lose_client(key);
         }
-        self.arm_core(core);
+        gone
     }
 
     /// Gives way to others in the middle of a part: registered waits stay for the yield that is still to come.
@@ -294,7 +307,7 @@ impl Worker {
     /// until the next event. A client whose body the application has not read to its end may only have sent it whole.
     pub(crate) fn waits_for_nobody(&self, core: CoreId) -> bool {
         let slot = &self.cores[core];
-        slot.state == State::Waiting
+        matches!(slot.state, State::Waiting | State::InLoop)
             && slot.response.begun
             && self.has_whole_body(core)
             && slot
@@ -500,7 +513,9 @@ impl Worker {
                 self.schedule.remove(core);
                 self.cancel_now(core, why);
             }
-            State::Waiting | State::Stalled | State::Reading | State::Blocked => self.cancel_now(core, why),
+            State::Waiting | State::InLoop | State::Stalled | State::Reading | State::Blocked => {
+                self.cancel_now(core, why);
+            }
         }
     }
 

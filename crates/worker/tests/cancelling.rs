@@ -557,6 +557,47 @@ mod tests {
         });
     }
 
+    #[test]
+    fn nobody_but_the_loop_ends_a_wait_in_it() {
+        thread_local! {
+            static PIPE: (UnixStream, UnixStream) = UnixStream::pair().unwrap();
+            static RESUMED: Cell<bool> = const { Cell::new(false) };
+        }
+        fn goes(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
+            let fd = PIPE.with(|pipe| pipe.0.as_raw_fd());
+            if step > 0 {
+                assert!(RESUMED.get(), "by the loop only: {why:?}");
+                assert_eq!((why, worker.outcome(core).ready_fd), (Some(Wakeup::Wait), Some(fd)));
+                return hello(worker, core, step, why);
+            }
+            worker.sleep(core, 1);
+            worker.wait_fd(core, fd, Interest::Write, None).unwrap();
+            worker.away_in_loop(core);
+            Step::Suspended
+        }
+        let (mut worker, address) = worker(|_| ());
+        let mut client = connect(address);
+        client.write_all(b"GET /loop HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let mut got = Vec::new();
+        let mut other = None;
+        drive(&mut worker, goes, &mut |worker| {
+            let core = worker.in_flight().first().map(|found| found.core);
+            if let Some(core) = core
+                && other.is_none_or(|since: Instant| since.elapsed() < Duration::from_millis(20))
+            {
+                other.get_or_insert_with(Instant::now);
+                assert_eq!(doing(worker, core), Some(Doing::OwnSwitch));
+            } else if let Some(core) = core
+                && !RESUMED.replace(true)
+            {
+                // Both waits are over. The loop resumes it, and the application suspends.
+                worker.suspend(core);
+            }
+            received(&mut client, &mut got);
+            count(&got, b"hello /loop") == 1
+        });
+    }
+
     /// A worker with as many cores as there are paths, all of them away by a switch of their own.
     fn away(paths: &[&str]) -> (Worker, Vec<TcpStream>, Vec<CoreId>) {
         let (mut worker, address) = worker(|options| options.cores = u32::try_from(paths.len()).unwrap());

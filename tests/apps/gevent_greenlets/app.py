@@ -264,6 +264,24 @@ def api(query):
         os.close(writer)
 
 
+def registered_before(query):
+    """What was registered ends none of gevent's waits, and is waited for by the next of uwsgi's."""
+    reader, writer = os.pipe()
+    try:
+        uwsgi.async_sleep(0.01)
+        gevent.sleep(0.05)
+        uwsgi.suspend()
+        slept = uwsgi.ready_fd()
+        uwsgi.wait_fd_read(reader, 10)
+        os.write(writer, b"x")
+        gevent.sleep(0.05)
+        uwsgi.suspend()
+        return [slept, uwsgi.ready_fd() == reader]
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 def in_threads(query):
     """A thread of the system's, gevent's pool of them, and whatever `threading` gives."""
     found = {}
@@ -346,6 +364,7 @@ def stream(query):
 
 PATHS = {
     "/api": api,
+    "/registered_before": registered_before,
     "/background": background,
     "/background_api": background_api,
     "/child_waits": child_waits,

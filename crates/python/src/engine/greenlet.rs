@@ -247,7 +247,11 @@ impl Greenlets {
         // SAFETY: attached; a greenlet.
         if unsafe { (self.api.0.is_active)(greenlet.as_ptr()) } != 0 {
             // It is suspended, or has left by a switch of its own.
-            server.worker.borrow_mut().away(core);
+            let mut worker = server.worker.borrow_mut();
+            match self.kind {
+                Kind::Plain => worker.away(core),
+                Kind::Gevent(_) => worker.away_in_loop(core),
+            }
             return;
         }
         // It has died without an end: a trace function has raised when it was to begin.

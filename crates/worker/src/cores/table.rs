@@ -27,6 +27,8 @@ pub(crate) enum State {
     Queued,
     /// Suspended until a descriptor it watches is ready or its deadline is over.
     Waiting,
+    /// It waits in a call of the loop that hosts this worker, which resumes it.
+    InLoop,
     /// Suspended until its output has drained.
     Stalled,
     /// Suspended until its request's body has bytes, an end or a failure.
