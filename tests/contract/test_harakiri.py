@@ -281,6 +281,8 @@ class TestInnocent:
         server = serve_watched()
         workers = server.workers()
         assert server.get("/hello").body == b"hello\n"
+        # The answer is there before the worker has done with the request.
+        until(lambda: procs.state(server.worker()) == "S", "its loop waits")
         server.signal(signal.SIGSTOP, server.worker())
         pass_time(MUCH_LONGER_S)
         server.signal(signal.SIGCONT, server.worker())
