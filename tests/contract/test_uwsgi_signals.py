@@ -125,6 +125,23 @@ class TestSuspendedHandlers:
         wait_for(server, "slow ends", 3)
         assert all_events(server) == ["slow begins"] * 3 + ["slow ends"] * 3
 
+    def test_a_file_monitor(self, suspending, fresh_engine, tmp_path):
+        """Its handler suspends while both cores wait for another one."""
+        watched = tmp_path / "watched"
+        env = {"WATCHED": str(watched)}
+        server = fresh_engine("contract_uwsgi_signals", cores=2, env=env)
+        clients = [server.http() for _ in range(2)]
+        for client in clients:
+            client.send_request(target=f"/wait_for_handler?n={NOTE}")
+        wait_for(server, "waits", 2)
+        watched.write_text("it is there")
+        wait_for(server, "changed")
+        server.signal(signal.SIGTERM)
+        for client in clients:
+            client.close()
+        assert server.wait_exit() == 0
+        assert events(server, "changed") == [1]
+
     def test_a_stop_lets_them_end(self, suspending, fresh_engine):
         server = fresh_engine("contract_uwsgi_signals", cores=2)
         raise_signal(server, SLOW)

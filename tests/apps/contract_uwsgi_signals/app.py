@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import uwsgi
 import uwsgidecorators
-from uwsgidecorators import get_free_signal, postfork, signal, timer
+from uwsgidecorators import filemon, get_free_signal, postfork, signal, timer
 
 NOTHING = 30
 SLOW, BAD, CURIOUS, EXIT, BLOCKING = 31, 32, 33, 34, 35
@@ -41,6 +41,15 @@ if "TICK_S" in os.environ:
     @timer(float(os.environ["TICK_S"]))
     def tick(number):
         event("tick", f"{time.monotonic():.6f}")
+
+
+if "WATCHED" in os.environ:
+
+    @filemon(os.environ["WATCHED"])
+    def changed(number):
+        uwsgi.async_sleep(0.01)
+        uwsgi.suspend()
+        event("changed")
 
 
 @signal(SLOW)
