@@ -396,7 +396,8 @@ impl Worker {
             return self.close(key);
         }
         connection.flags.readable = true;
-        self.set_deadline(key, Some(self.reactor.now_ms() + LINGER_MS));
+        let at = self.now_ms() + LINGER_MS;
+        self.set_deadline(key, Some(at));
         self.enqueue(key);
     }
 

@@ -422,7 +422,7 @@ impl Worker {
         if in_response && empty {
             connection.deadline_ms = None;
         } else if in_response && drained != Drained::Nothing {
-            let at = self.reactor.now_ms() + self.options.write_stall_ms;
+            let at = self.now_ms() + self.options.write_stall_ms;
             self.set_deadline(key, Some(at));
         }
         if drained == Drained::MayGoOn {
@@ -594,7 +594,8 @@ impl Worker {
                 connection.flags.served = true;
                 let more =
                     !connection.unread.is_empty() || connection.flags.readable || connection.flags.ended;
-                self.set_deadline(key, Some(self.reactor.now_ms() + self.options.keep_alive_ms));
+                let at = self.now_ms() + self.options.keep_alive_ms;
+                self.set_deadline(key, Some(at));
                 if self.makes_room() && self.offer(key) {
                     return;
                 }

@@ -66,6 +66,11 @@ impl Worker {
         self.watch.in_turn
     }
 
+    /// The clock: as the turn has last looked at it, or now. Code that a hosting loop has resumed runs outside of turns.
+    pub(crate) fn now_ms(&mut self) -> u64 {
+        if self.is_in_turn() { self.reactor.now_ms() } else { self.reactor.refresh_now() }
+    }
+
     /// The loop has come back from its wait, or begins a turn without one.
     pub(crate) fn turn_begins(&mut self) {
         if self.watch.begin_turn(self.reactor.now_ns()) {

@@ -617,7 +617,7 @@ impl Worker {
     /// The Date field's value.
     pub(crate) fn date(&mut self) -> [u8; 29] {
         // Twice a second is often enough for a value with whole seconds.
-        let now = self.reactor.now_ms();
+        let now = self.now_ms();
         if now >= self.date_at_ms + 500 {
             self.date_at_ms = now;
             self.date = http_date(clock::unix_seconds());
