@@ -98,6 +98,21 @@ def test_one_that_a_hosting_loop_has_resumed_is_named(fresh_engine, gate):
     assert is_cut(client)
 
 
+def test_its_stack_is_there_without_a_warning(fresh_engine, gate):
+    server = fresh_engine(
+        *("contract_harakiri", "--harakiri", "1500ms", "--block-warning", "0"),
+        cores=4,
+        env=gate.env,
+    )
+    pid = server.worker()
+    client = server.http()
+    client.send_request(target="/spin_later")
+    wait_for_the_end(server, pid)
+    assert server.count_log(r"^core \d+: GET /spin_later, \d+ ms old, runs$") == 1
+    assert server.count_log(r"\bin spin_inner$") == 1
+    assert is_cut(client)
+
+
 @pytest.mark.parametrize("how", NEVER_BACK)
 class TestBlocked:
     def test_alone(self, serve_watched, how):
@@ -408,7 +423,8 @@ class TestUserHarakiri:
     @pytest.mark.parametrize("how", ["spin", "consume"])
     @pytest.mark.parametrize("options", [(), ("--harakiri", "60")])
     def test_blocked(self, fresh_engine, gate, how, options):
-        server = fresh_engine("contract_harakiri", *options, *QUIET, cores=4, env=gate.env)
+        quiet = (*QUIET, "--block-warning", "0")
+        server = fresh_engine("contract_harakiri", *options, *quiet, cores=4, env=gate.env)
         pid = server.worker()
         client = server.http()
         client.send_request(target=f"/allowed?allows=1&then={how}")

@@ -18,7 +18,14 @@ const FRAMES: usize = 200;
 /// Prints the requests of this worker. `running`: the frame of the code that runs now.
 pub(crate) fn print(py: Python<'_>, running: Option<&Bound<'_, PyAny>>) {
     let Some(server) = server::of_this_thread() else { return };
-    let requests = server.worker.borrow().in_flight();
+    let mut requests = server.worker.borrow().in_flight();
+    if running.is_some()
+        && let Some(current) = server.engine.current(py, server)
+        && let Some(request) = requests.iter_mut().find(|request| request.core == current)
+    {
+        // A loop that hosts the worker may have resumed it.
+        request.doing = Doing::Runs;
+    }
     let mut text = format!(
         "*** stacks of worker {} (pid {}): {} requests in flight ***\n",
         crate::api::info::server().map_or(0, |info| info.worker_id),

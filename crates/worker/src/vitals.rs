@@ -61,15 +61,19 @@ impl Worker {
         self.instance.stacks_printed();
     }
 
-    /// The request that runs in `core` allows itself so many milliseconds more; `None`: no bound of its own. The call counts
-    /// that came last.
-    pub fn set_user_deadline(&mut self, core: CoreId, ms: Option<u64>) {
+    /// The request in `core` has so many milliseconds more; `None`: no bound of its own. The call counts that came last.
+    /// `runs`: it is the one that has control.
+    pub fn set_user_deadline(&mut self, core: CoreId, ms: Option<u64>, runs: bool) {
         // It may have run for long.
         let now_ms = self.reactor.refresh_now();
         let Some(slot) = self.cores.get_mut(core) else { return };
         slot.user_deadline_ms = ms.map_or(NEVER_MS, |ms| now_ms.saturating_add(ms).saturating_add(1));
         self.arm_expiry(core);
-        self.tell_deadline(core);
+        if runs {
+            // A loop that hosts the worker may have resumed it, and nobody knows who has control. The next turn knows more.
+            self.blame(core);
+            self.ask_for_turn();
+        }
         if ms.is_some() && !std::mem::replace(&mut self.vitals.master_knows, true) {
             self.tell_master(&FromWorker::Deadlines);
         }

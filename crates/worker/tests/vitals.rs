@@ -95,11 +95,11 @@ mod tests {
     /// then it sleeps for long, or as many milliseconds as the query says.
     fn bounded(worker: &mut Worker, core: CoreId, step: u32, why: Option<Wakeup>) -> Step {
         match why {
-            None if worker.signal_of(core).is_some() => worker.set_user_deadline(core, Some(10)),
+            None if worker.signal_of(core).is_some() => worker.set_user_deadline(core, Some(10), true),
             None => {
                 let path = String::from_utf8(worker.request(core).path().to_vec()).unwrap();
                 for ms in path.split('/').filter_map(|ms| ms.parse().ok()) {
-                    worker.set_user_deadline(core, (ms > 0).then_some(ms));
+                    worker.set_user_deadline(core, (ms > 0).then_some(ms), true);
                 }
             }
             Some(Wakeup::Cancelled(why)) => {

@@ -68,12 +68,24 @@ def consume_inner():
 
 
 def spin_later(query):
-    """After a wait that the server does not know of, if there is such a thing."""
+    wait_elsewhere()
+    return [spin_inner(60)]
+
+
+def wait_elsewhere():
+    """In a way that the server does not know of, if there is one."""
     if uwsgi.loop == b"gevent":
         import gevent
 
         gevent.sleep(0.01)
-    return [spin_inner(60)]
+    elif uwsgi.loop:
+        import asyncio
+
+        import greenlet
+
+        me = greenlet.getcurrent()
+        asyncio.get_running_loop().call_later(0.01, me.switch)
+        me.parent.switch()
 
 
 def yielding(query):
@@ -107,6 +119,7 @@ def suspending_inner():
 
 def allowed(query):
     """Allows itself some seconds, and then does something else."""
+    wait_elsewhere()
     for seconds in query["allows"].split(","):
         uwsgi.set_user_harakiri(int(seconds))
     yield from globals()[query["then"]](query)

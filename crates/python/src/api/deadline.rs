@@ -20,13 +20,14 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// `set_user_harakiri(seconds)`: the running request has so many seconds from now on; 0 takes that back.
 #[pyfunction]
 #[pyo3(signature = (seconds, /, *, request_context=None))]
-fn set_user_harakiri(seconds: i64, request_context: Given<'_, '_>) -> PyResult<()> {
+fn set_user_harakiri(py: Python<'_>, seconds: i64, request_context: Given<'_, '_>) -> PyResult<()> {
     static SAID: Once = Once::new();
     require_server("set_user_harakiri")?;
     let (server, core) = match request_context {
         Some(context) => context.get().find()?,
         None => server::current("set_user_harakiri")?,
     };
+    let runs = server.engine.current(py, server) == Some(core);
     if info::server().is_some_and(|info| info.master_pid == 0) {
         // A request that suspends is cancelled all the same.
         SAID.call_once(|| log_line("!!! unable to set user harakiri without the master process !!!"));
@@ -35,6 +36,6 @@ fn set_user_harakiri(seconds: i64, request_context: Given<'_, '_>) -> PyResult<(
         .ok()
         .filter(|&seconds| seconds > 0)
         .map(|seconds| seconds.saturating_mul(1000));
-    server.worker.borrow_mut().set_user_deadline(core, ms);
+    server.worker.borrow_mut().set_user_deadline(core, ms, runs);
     Ok(())
 }
