@@ -69,6 +69,14 @@ class TestAnywhere:
         assert text == "<request context of core 0, ended>"
         assert others == [ENDED] * 4
 
+    def test_one_that_a_hook_has_kept_reaches_no_other(self, server):
+        client = server.http()
+        assert case(client, "keep").startswith("<request context of core 0")
+        text, *others = case(client, "from_hook")
+        assert text == "<request context of core 0, ended>"
+        assert others == [ENDED] * 2
+        assert case(client, "use_kept")
+
     def test_on_a_thread(self, server):
         (text,) = case(server.http(), "thread")
         assert text.startswith("RuntimeError: ")

@@ -68,6 +68,25 @@ def use_kept(environ):
     return [repr(context), *(outcome(call) for call in calls)]
 
 
+def from_hook(environ):
+    """What the hook has kept after the request before, with a bound that would end this one."""
+    context = from_hooks[-1]
+    calls = (
+        lambda: uwsgi.set_user_harakiri(1, request_context=context),
+        lambda: uwsgi.set_logvar("a", "b", request_context=context),
+    )
+    return [repr(context), *(outcome(call) for call in calls)]
+
+
+def keep_from_hooks():
+    from_hooks.append(uwsgi.request_context())
+    uwsgi.set_logvar("hook", "may still", request_context=from_hooks[-1])
+
+
+from_hooks = []
+uwsgi.after_req_hook = keep_from_hooks
+
+
 def thread(environ):
     context, found = uwsgi.request_context(), []
     one = threading.Thread(
@@ -88,6 +107,7 @@ CASES = {
     "without": without,
     "keep": keep,
     "use_kept": use_kept,
+    "from_hook": from_hook,
     "thread": thread,
     "no_context": no_context,
 }

@@ -494,6 +494,8 @@ fn conclude(
         if let Err(error) = hook.call0(py) {
             log_unless_end(py, server, core, error, "exception in uwsgi.after_req_hook:");
         }
+        // What the hook has kept of the request is no later one's.
+        slot.generation.set(slot.generation.get() + 1);
     }
     returned(py, server, core);
     // What is dropped from now on may run code of the application, and no request is its own.
