@@ -64,6 +64,13 @@ def test_who_gives_way_is_not_named(suspending, server):
     assert server.count_log(WARNING) == 0
 
 
+def test_a_start_blocks_nobody(engine, fresh_engine):
+    env = {"START_S": "0.3"}
+    server = fresh_engine("contract_blocking", *OPTIONS, cores=4, probe=False, env=env)
+    assert server.get("/nothing").body == b"done"
+    assert server.count_log(WARNING) == 0
+
+
 def test_it_counts_as_lag(engine, fresh_engine):
     server = fresh_engine(
         "contract_blocking",

@@ -120,11 +120,11 @@ impl Python {
         loops::prepare(py, server, &self.settings)
             .map_err(|error| format!("cannot set up the loop of worker {}: {error}", context.id))?;
         outbox::open(server);
+        api::call_hook(py, "post_fork_hook");
         if self.settings.python.block_warning_ms > 0 {
             blockers::look_out(server, self.settings.python.block_warning_ms)
                 .map_err(|error| format!("cannot start a thread of worker {}: {error}", context.id))?;
         }
-        api::call_hook(py, "post_fork_hook");
         if context.id == 1
             && let Some(introduction) = server.engine.introduction(py)
         {

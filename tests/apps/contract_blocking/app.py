@@ -1,8 +1,10 @@
 """Blocks its worker in a named way, for half a second; the answer says nothing of it."""
 
+import os
 import time
 
 import uwsgi
+from uwsgidecorators import postfork
 
 BLOCK_S = 0.5
 
@@ -23,6 +25,12 @@ def suspended_before():
         import gevent
 
         gevent.sleep(0.01)
+    elif uwsgi.loop:
+        import asyncio
+
+        from greenloom import aio
+
+        aio.wait(asyncio.sleep(0.01))
     uwsgi.suspend()
     time.sleep(BLOCK_S)
 
@@ -35,6 +43,12 @@ def gives_way():
 
 def handler(number):
     time.sleep(BLOCK_S)
+
+
+@postfork
+def slow_start():
+    """No loop waits for it."""
+    time.sleep(float(os.environ.get("START_S", "0")))
 
 
 uwsgi.register_signal(17, "worker", handler)
