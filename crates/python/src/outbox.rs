@@ -51,6 +51,17 @@ pub(crate) fn empty(server: &Server) {
     }
 }
 
+/// At the end of a turn: sees to it that wishes are looked at which came in the middle of it. The events of the turn may
+/// have been those of their wake-up.
+#[inline]
+pub(crate) fn remember() {
+    if ANY.load(Ordering::Relaxed)
+        && let Some(wake) = WAKE.get()
+    {
+        wake.notify();
+    }
+}
+
 #[cold]
 fn empty_now(server: &Server) {
     ANY.store(false, Ordering::Relaxed);

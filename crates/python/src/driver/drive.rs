@@ -52,7 +52,10 @@ fn turn(py: Python<'_>, server: &'static Server) -> io::Result<Option<Leave>> {
     loop {
         // The borrow ends with this statement: what is performed may call back.
         let action = server.worker.borrow_mut().next_action();
-        let Some(action) = action else { return Ok(None) };
+        let Some(action) = action else {
+            outbox::remember();
+            return Ok(None);
+        };
         if let Some(leave) = switch::perform(py, server, action) {
             return Ok(Some(leave));
         }
