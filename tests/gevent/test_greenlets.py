@@ -263,8 +263,9 @@ def test_a_deadline_is_an_exception_in_gevents_waits(serve_gevent):
     assert server.wait_requests(1)[0].cancelled == "deadline"
 
 
-def test_a_client_that_leaves_is_an_exception_in_gevents_waits(server):
-    client = begin(server)
+@pytest.mark.parametrize("target", ["/wait", "/interrupted"])
+def test_a_client_that_leaves_is_an_exception_in_gevents_waits(server, target):
+    client = begin(server, target)
     client.reset()
     assert notes_of(server, 1) == ["Cancelled client gone"]
     assert ask(server, "/waiting") == 0

@@ -177,6 +177,15 @@ impl Worker {
     /// The application has thrown an exception into a suspended coroutine: the core runs again, and what it waited for
     /// means nothing any more.
     pub fn interrupted(&mut self, core: CoreId) {
+        self.goes_on_by_itself(core, State::Running);
+    }
+
+    /// As [`Self::interrupted`], by code of the loop that hosts this worker: nobody says when the core waits in that again.
+    pub fn interrupted_in_loop(&mut self, core: CoreId) {
+        self.goes_on_by_itself(core, State::InLoop);
+    }
+
+    fn goes_on_by_itself(&mut self, core: CoreId, state: State) {
         let slot = &mut self.cores[core];
         if slot.state == State::Free {
             return;
@@ -187,7 +196,7 @@ impl Worker {
             self.schedule.remove(core);
         }
         let slot = &mut self.cores[core];
-        slot.state = State::Running;
+        slot.state = state;
         slot.slice_ns = None;
         self.forget_waits(core);
     }
@@ -274,7 +283,7 @@ impl Worker {
         self.ask_for_turn();
         self.flush(core);
         self.watch_client(core);
-        let now_ms = self.reactor.now_ms();
+        let now_ms = self.now_ms();
         let slot = &mut self.cores[core];
         slot.switches += 1;
         slot.first_slice = false;
@@ -337,7 +346,7 @@ impl Worker {
         if self.options.half_close {
             return;
         }
-        let at = self.reactor.now_ms() + HALF_CLOSED_MS;
+        let at = self.now_ms() + HALF_CLOSED_MS;
         let Some(connection) = self.connections.get(key) else { return };
         if let ConnectionState::Busy(core) = connection.state
             && connection.deadline_ms.is_none()

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import gevent
 import gevent.event
+import gevent.exceptions
 import gevent.monkey
 from gevent.hub import Hub
 
@@ -107,12 +108,15 @@ def wait(finish: Callable[[], object], worker: Worker) -> None:
     """Let the hub run until `finish` returns.
 
     gevent throws into this greenlet what it takes for an order to end the process (SystemExit,
-    KeyboardInterrupt); but a greenlet that fails ends nobody else's requests.
+    KeyboardInterrupt); but a greenlet that fails ends nobody else's requests. A hub that is dead,
+    or watches nothing any more, serves nobody: then the worker has to be replaced.
     """
     while True:
         try:
             finish()
         except BaseException as error:
+            if isinstance(error, gevent.exceptions.LoopExit) or hub().dead:
+                raise
             worker.report(error)
         else:
             return

@@ -264,6 +264,14 @@ def api(query):
         os.close(writer)
 
 
+def interrupted(query):
+    """Waits in gevent after an exception has ended one of uwsgi's waits."""
+    with gevent.Timeout(0.02, False):
+        uwsgi.async_sleep(3600)
+        uwsgi.suspend()
+    return wait(query)
+
+
 def registered_before(query):
     """What was registered ends none of gevent's waits, and is waited for by the next of uwsgi's."""
     reader, writer = os.pipe()
@@ -364,6 +372,7 @@ def stream(query):
 
 PATHS = {
     "/api": api,
+    "/interrupted": interrupted,
     "/registered_before": registered_before,
     "/background": background,
     "/background_api": background_api,

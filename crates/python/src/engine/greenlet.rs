@@ -526,7 +526,11 @@ impl SuspendEngine for Greenlets {
                 slot.paused.set(false);
                 // One may have come together with the error.
                 slot.wakeup.set(None);
-                server.worker.borrow_mut().interrupted(core);
+                let mut worker = server.worker.borrow_mut();
+                match self.kind {
+                    Kind::Plain => worker.interrupted(core),
+                    Kind::Gevent(_) => worker.interrupted_in_loop(core),
+                }
                 return Err(error);
             }
             if let Some(why) = slot.wakeup.take() {
