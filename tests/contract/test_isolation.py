@@ -182,8 +182,12 @@ def test_the_collector_sees_suspended_frames(server):
 
 
 @pytest.mark.nasty
+@pytest.mark.engines("none", "ugreen", "greenlet", "gevent")
 class TestEventLoops:
-    """asyncio.run() in a request blocks the worker, but while its task is suspended others run."""
+    """asyncio.run() in a request blocks the worker, but while its task is suspended others run.
+
+    Where such a loop runs already, Python refuses another one.
+    """
 
     def test_in_all_cores_at_once(self, server, suspending):
         answers = all_at_once(server, "/event_loop")

@@ -241,6 +241,25 @@ def test_psycopg2(postgres, monkeypatch):
         assert server.request("GET", "/sleep?seconds=soon")[0] == 400
 
 
+@pytest.mark.parametrize(
+    "loop", ["--asyncio 10", "--asyncio 10 --asyncio-loop uvloop", "--tornado 10"]
+)
+def test_asyncio(loop):
+    command = readme_command("asyncio")
+    assert " --asyncio 10 " in command
+    command = command.replace("--asyncio 10", loop)
+    with running(command) as server, ThreadPoolExecutor(10) as clients:
+        hello = b"Hello World"
+        expected = {"/": hello, "/callback": hello, "/generator": b"OneTwo", "/task": hello}
+        expected |= {"/future": hello, "/client": hello + hello, "/wait": hello}
+        answers = {path: clients.submit(server.get, path) for path in expected}
+        assert {path: answer.result() for path, answer in answers.items()} == expected
+        with server.stream("/generator") as stream:
+            assert [stream.read(3), stream.read(3)] == [b"One", b"Two"]
+        # The callback of the first of them.
+        until(lambda: "Hello, the pause has elapsed" in server.log(), "the callback runs")
+
+
 def test_gevent():
     pytest.importorskip("gevent")
     with example("gevent") as server:

@@ -73,6 +73,12 @@ RUNS = [
         NUMBERS,
     ),
     (
+        "uwsgi --asyncio 10 --http-socket :9090 --greenlet --wsgi-file tests/cpubound_async.py",
+        ":9090",
+        "http",
+        NUMBERS,
+    ),
+    (
         "./uwsgi --socket :3031 -w tests.cpubound_async --async 10 --ugreen --processes 2",
         ":3031",
         "uwsgi",
@@ -134,11 +140,6 @@ REFUSED = [
         "./uwsgi --plugin stackless --async 10 --stackless --socket :3031 -w tests.cpubound_async",
         ":3031",
         "stackless",
-    ),
-    (
-        "uwsgi --asyncio 10 --http-socket :9090 --greenlet --wsgi-file tests/cpubound_async.py",
-        ":9090",
-        "asyncio",
     ),
 ]
 

@@ -26,7 +26,7 @@ def cores(server: Server) -> int:
     options = server.options
     for position, option in enumerate(options):
         name, _, value = option.partition("=")
-        if name in ("--async", "--gevent"):
+        if name in ("--async", "--gevent", "--asyncio", "--tornado"):
             return int(value or options[position + 1])
     return 1
 

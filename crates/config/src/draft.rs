@@ -32,6 +32,8 @@ pub(crate) struct Draft<'w> {
     pub(crate) body_early: Option<Asked<()>>,
     pub(crate) ugreen_stacksize: Option<Asked<()>>,
     pub(crate) block_warning_ms: Option<u64>,
+    /// Which loop `asyncio` means.
+    pub(crate) asyncio_loop: Option<Asked<LoopEngine>>,
     /// Options that belong to the gevent loop engine.
     pub(crate) gevent: Vec<Asked<()>>,
     pub(crate) die_on_term: bool,
@@ -99,6 +101,7 @@ impl<'w> Draft<'w> {
             body_early: None,
             ugreen_stacksize: None,
             block_warning_ms: None,
+            asyncio_loop: None,
             gevent: Vec::new(),
             die_on_term: false,
             has_listeners: false,
@@ -148,11 +151,14 @@ impl<'w> Draft<'w> {
             return;
         }
         let asked_suspend = self.suspends.first();
-        let loop_engine = asked_loop.map_or(LoopEngine::Native, |asked| asked.what);
+        let loop_engine = match (asked_loop.map(|asked| asked.what), &self.asyncio_loop) {
+            (Some(LoopEngine::Asyncio), Some(asked)) => asked.what,
+            (asked, _) => asked.unwrap_or(LoopEngine::Native),
+        };
         let suspend = match (asked_suspend, loop_engine) {
             (Some(asked), _) => asked.what,
             (None, LoopEngine::Gevent | LoopEngine::CoroAnyEvent) => SuspendEngine::Own,
-            (None, LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado) => SuspendEngine::Tasks,
+            (None, LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado) => SuspendEngine::Greenlet,
             (None, LoopEngine::Native | LoopEngine::Libuv | LoopEngine::Libev) => SuspendEngine::None,
         };
         let engine = Engine { loop_engine, suspend };
@@ -194,11 +200,15 @@ impl<'w> Draft<'w> {
         let gevent = self.settings.engine.loop_engine == LoopEngine::Gevent;
         let of_ugreen = self.ugreen_stacksize.iter().filter(|_| !stacks).map(|asked| (asked, "ugreen"));
         let of_gevent = self.gevent.iter().filter(|_| !gevent).map(|asked| (asked, "gevent"));
+        let without = |origin: &Origin, name: &str, engine: &str| {
+            format!("{origin}: \"{name}\" has no effect: it belongs to {engine}")
+        };
+        let asyncio = matches!(self.settings.engine.loop_engine, LoopEngine::Asyncio | LoopEngine::Uvloop);
+        let of_asyncio = self.asyncio_loop.iter().filter(|_| !asyncio);
         of_ugreen
             .chain(of_gevent)
-            .map(|(asked, engine)| {
-                format!("{}: \"{}\" has no effect: it belongs to {engine}", asked.origin, asked.name)
-            })
+            .map(|(asked, engine)| without(&asked.origin, &asked.name, engine))
+            .chain(of_asyncio.map(|asked| without(&asked.origin, &asked.name, "asyncio")))
             .collect()
     }
 

@@ -138,24 +138,31 @@ pub const PAIRS: &[Pair] = &[
     pair(
         LoopEngine::Asyncio,
         SuspendEngine::Greenlet,
-        "--asyncio N --greenlet",
+        "--asyncio N",
         PYTHON,
-        "WSGI applications that await asyncio libraries",
+        "WSGI applications that use asyncio's libraries",
+        true,
+    ),
+    pair(
+        LoopEngine::Asyncio,
+        SuspendEngine::Tasks,
+        "--asyncio N --asgi APP",
+        PYTHON,
+        "ASGI applications",
         false,
     ),
-    pair(LoopEngine::Asyncio, SuspendEngine::Tasks, "--asyncio N", PYTHON, "ASGI applications", false),
     pair(
         LoopEngine::Uvloop,
         SuspendEngine::Greenlet,
-        "--loop uvloop --async N --greenlet",
+        "--asyncio N --asyncio-loop uvloop",
         PYTHON,
-        "as asyncio, on uvloop",
-        false,
+        "as asyncio, on uvloop (libuv)",
+        true,
     ),
     pair(
         LoopEngine::Uvloop,
         SuspendEngine::Tasks,
-        "--loop uvloop --async N",
+        "--asyncio N --asyncio-loop uvloop --asgi APP",
         PYTHON,
         "ASGI applications on uvloop",
         false,
@@ -163,12 +170,19 @@ pub const PAIRS: &[Pair] = &[
     pair(
         LoopEngine::Tornado,
         SuspendEngine::Greenlet,
-        "--tornado N --greenlet",
+        "--tornado N",
         PYTHON,
         "WSGI applications that use Tornado's clients",
+        true,
+    ),
+    pair(
+        LoopEngine::Tornado,
+        SuspendEngine::Tasks,
+        "--tornado N --asgi APP",
+        PYTHON,
+        "ASGI applications",
         false,
     ),
-    pair(LoopEngine::Tornado, SuspendEngine::Tasks, "--tornado N", PYTHON, "ASGI applications", false),
     pair(LoopEngine::Libuv, SuspendEngine::None, "--loop libuv --async N", ANY, LIBRARY, false),
     pair(
         LoopEngine::Libuv,
@@ -409,7 +423,7 @@ mod tests {
         let engine = Engine { loop_engine: LoopEngine::Asyncio, suspend: SuspendEngine::UGreen };
         let (reason, remedy) = engine.check().unwrap_err();
         assert!(reason.contains("asyncio") && reason.contains("ugreen"), "{reason}");
-        assert!(remedy.contains("--asyncio N --greenlet"), "{remedy}");
+        assert!(remedy.contains("--asyncio N"), "{remedy}");
     }
 
     #[test]

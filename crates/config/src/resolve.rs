@@ -412,9 +412,7 @@ mod tests {
 
     #[test]
     fn engines_that_are_not_built_are_refused_with_what_is() {
-        for line in
-            ["--async 10 --stackless", "--asyncio 10 --greenlet", "--loop libev --async 2", "--tornado 1"]
-        {
+        for line in ["--async 10 --stackless", "--loop libev --async 2", "--coroae 1"] {
             let error = refused(line);
             assert!(error.contains("not in this version") && error.contains("--async N"), "{line}: {error}");
         }
@@ -456,6 +454,33 @@ mod tests {
         }
         assert!(refused("--gevent 2 --threads 2").contains("exclude each other"));
         assert!(refused("--loop gevent").contains("the gevent loop engine requires async mode"));
+    }
+
+    #[test]
+    fn loops_of_asyncio_come_with_greenlets() {
+        let of = |line: &str| {
+            let engine = settings(line).engine;
+            assert_eq!(engine.suspend, SuspendEngine::Greenlet, "{line}");
+            engine.loop_engine
+        };
+        for line in
+            ["--asyncio 2", "--asyncio 2 --greenlet", "--loop asyncio --async 2 --plugin asyncio,greenlet"]
+        {
+            assert_eq!(of(line), LoopEngine::Asyncio, "{line}");
+        }
+        assert_eq!(of("--asyncio-loop asyncio --asyncio 2"), LoopEngine::Asyncio);
+        assert_eq!(of("--asyncio-loop uvloop --asyncio 2"), LoopEngine::Uvloop);
+        assert_eq!(of("--loop uvloop --async 2 --greenlet"), LoopEngine::Uvloop);
+        assert_eq!(of("--tornado 2 --plugins tornado"), LoopEngine::Tornado);
+        assert_eq!(settings("--tornado 7").cores, 7);
+        assert!(refused("--asyncio 2 --asyncio-loop trio").contains("write asyncio or uvloop"));
+        assert!(refused("--asyncio 2 --threads 2").contains("exclude each other"));
+        let loaded = with(&FakeWorld::default(), &format!("{APP} --async 2 --asyncio-loop uvloop")).unwrap();
+        assert!(
+            loaded.notices.iter().any(|notice| notice.contains("belongs to asyncio")),
+            "{:?}",
+            loaded.notices
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import gevent
 import gevent.event
@@ -16,28 +16,14 @@ import gevent.exceptions
 import gevent.monkey
 from gevent.hub import Hub
 
+if TYPE_CHECKING:
+    from greenloom.engines.worker import Worker
+
 READ = 1
 """A watcher's interest, in libev as in libuv."""
 
 NAP_S = 0.002
 """Between two looks at something that no event tells of."""
-
-
-class Worker(Protocol):
-    """What the extension module gives to :func:`run`."""
-
-    @property
-    def fd(self) -> int:
-        """Readable when a turn has something to do."""
-
-    def turn(self) -> None:
-        """Do what can be done now; never blocks."""
-
-    def on_leave(self, callback: Callable[[], object]) -> None:
-        """Call back when the worker leaves: no turn comes after that."""
-
-    def report(self, error: BaseException) -> None:
-        """Write an exception that belongs to no request to the log."""
 
 
 class RequestGreenlet(gevent.Greenlet):

@@ -174,11 +174,12 @@ fn plugin(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
 }
 
 /// What `--plugin` may name.
-const PARTS: &[&str] = &["python", "http", "corerouter", "ugreen", "greenlet", "gevent"];
+const PARTS: &[&str] =
+    &["python", "http", "corerouter", "ugreen", "greenlet", "gevent", "asyncio", "tornado"];
 
 /// Parts that uWSGI has as plugins and greenloom will have: their engines are not built yet. Each moves up with its
 /// engine.
-const ENGINE_PARTS: &[&str] = &["stackless", "asyncio", "tornado"];
+const ENGINE_PARTS: &[&str] = &["stackless"];
 
 /// Whether greenloom has a part of that name; any of Python's version suffixes will do.
 pub(crate) fn is_part(name: &str) -> bool {

@@ -54,8 +54,13 @@ const OPTIONS: &[OptionDef] = &[
     OptionDef::set("block-warning", Arg::Required("TIME"), block_warning, "log where code blocks the loop longer than this")
         .default_value("0.1 under a loop engine, else 0")
         .details("The line has the stack of the code that did not give control back, at most once a minute for each place. The time counts as loop lag, too. 0 is never."),
-    OptionDef::set("asyncio", N, asyncio, "N cores on asyncio's loop"),
-    OptionDef::set("tornado", N, tornado, "N cores on Tornado's loop"),
+    OptionDef::set("asyncio", N, asyncio, "N cores on asyncio's loop")
+        .details("Each request runs on a greenlet of its own, below the one that runs the loop. Needs the package greenlet."),
+    OptionDef::set("asyncio-loop", Arg::Required("NAME"), asyncio_loop, "which loop that is: asyncio's own, or uvloop")
+        .default_value("asyncio")
+        .details("uvloop needs the package uvloop."),
+    OptionDef::set("tornado", N, tornado, "N cores on Tornado's loop")
+        .details("IOLoop.current() in a request is the loop that serves. Needs the packages tornado and greenlet."),
     OptionDef::set("coroae", N, coroae, "N cores on Coro::AnyEvent (Perl)"),
     OptionDef::set("threads", N, threads, "only 1 is accepted: greenloom has no request threads"),
 ];
@@ -115,6 +120,16 @@ fn wait_for_hub(draft: &mut Draft<'_>, on: bool, given: &Given<'_>) {
 
 fn asyncio(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
     shortcut(draft, given, LoopEngine::Asyncio)
+}
+
+fn asyncio_loop(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
+    let engine = match given.value {
+        "asyncio" => LoopEngine::Asyncio,
+        "uvloop" => LoopEngine::Uvloop,
+        _ => return Err(Refusal::new("no loop of asyncio's has this name", "write asyncio or uvloop")),
+    };
+    draft.asyncio_loop = Some(Asked::new(engine, given));
+    Ok(())
 }
 
 fn tornado(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {

@@ -1,5 +1,6 @@
 //! greenlet: each request runs on a greenlet of its own, whose parent is the greenlet that runs the loop. The loop is the
-//! native one, or gevent's: then the greenlets are `gevent.Greenlet`s, and the hub runs the loop.
+//! native one, one of asyncio's interface, or gevent's: then the greenlets are `gevent.Greenlet`s, and the hub runs the
+//! loop.
 //!
 //! Every request gets a new one, as far as anybody can tell: the application can see its greenlet and keep it, and one
 //! that served several requests would let a stray `switch()` of an earlier one wake a later one. So a core's greenlet
@@ -104,6 +105,7 @@ enum Kind {
 pub(crate) struct Greenlets {
     api: Api,
     kind: Kind,
+    loop_engine: LoopEngine,
     base: Base,
     /// `greenlet.GreenletExit`.
     exit: Py<PyAny>,
@@ -166,7 +168,8 @@ impl Greenlets {
             _ => Kind::Plain,
         };
         let api = Api::import(py).map_err(|error| {
-            loops::missing(py, "--greenlet", "greenlet (1.1 or newer)", "greenlet", &error)
+            let option = loops::option(settings.engine.loop_engine);
+            loops::missing(py, option, "greenlet (1.1 or newer)", "greenlet", &error)
         })?;
         let cores = (0..all_cores(settings)).map(|id| {
             Ok(Core {
@@ -183,6 +186,7 @@ impl Greenlets {
         Ok(Self {
             api,
             kind,
+            loop_engine: settings.engine.loop_engine,
             base: Base::current(py).map_err(wrong)?,
             exit: py
                 .import("greenlet")
@@ -248,9 +252,9 @@ impl Greenlets {
         if unsafe { (self.api.0.is_active)(greenlet.as_ptr()) } != 0 {
             // It is suspended, or has left by a switch of its own.
             let mut worker = server.worker.borrow_mut();
-            match self.kind {
-                Kind::Plain => worker.away(core),
-                Kind::Gevent(_) => worker.away_in_loop(core),
+            match self.loop_engine {
+                LoopEngine::Native => worker.away(core),
+                _ => worker.away_in_loop(core),
             }
             return;
         }
@@ -397,10 +401,7 @@ impl SuspendEngine for Greenlets {
     }
 
     fn introduction(&self, py: Python<'_>) -> Option<String> {
-        match &self.kind {
-            Kind::Plain => Some("enabled greenlet engine".to_owned()),
-            Kind::Gevent(gevent) => Some(gevent.introduction(py)),
-        }
+        loops::introduction(py, self.loop_engine).or_else(|| Some("enabled greenlet engine".to_owned()))
     }
 
     fn prepare(&'static self, py: Python<'_>) -> PyResult<()> {
@@ -527,9 +528,9 @@ impl SuspendEngine for Greenlets {
                 // One may have come together with the error.
                 slot.wakeup.set(None);
                 let mut worker = server.worker.borrow_mut();
-                match self.kind {
-                    Kind::Plain => worker.interrupted(core),
-                    Kind::Gevent(_) => worker.interrupted_in_loop(core),
+                match self.loop_engine {
+                    LoopEngine::Native => worker.interrupted(core),
+                    _ => worker.interrupted_in_loop(core),
                 }
                 return Err(error);
             }

@@ -51,6 +51,11 @@ pub(super) fn run(turns: &Bound<'_, Turns>, settings: &GeventSettings) -> PyResu
     module.call_method1("run", (turns, settings.wait_for_hub)).map(drop)
 }
 
+/// Which of gevent's loops it is, for the log.
+pub(super) fn describe(py: Python<'_>) -> PyResult<String> {
+    py.import("greenloom.engines.gevent")?.call_method0("describe")?.extract()
+}
+
 impl Gevent {
     /// Imports gevent; the message says why that cannot be.
     pub(crate) fn import(py: Python<'_>) -> Result<Self, String> {
@@ -77,15 +82,6 @@ impl Gevent {
         let references = unsafe { ffi::Py_REFCNT(probe.as_ptr()) };
         module.call_method1("end", (&probe,))?;
         Ok(references - 1)
-    }
-
-    /// What the log says when the server starts.
-    pub(crate) fn introduction(&self, py: Python<'_>) -> String {
-        let which = self.module.bind(py).call_method0("describe");
-        format!(
-            "*** running gevent loop engine ({}) ***",
-            which.map_or_else(|_| String::new(), |w| w.to_string())
-        )
     }
 
     /// A greenlet that will run `entry`, and nothing else.

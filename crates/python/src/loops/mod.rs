@@ -3,6 +3,7 @@
 //! Owns what all of them share: a turn as such a loop calls it, and leaving. What a loop has to be asked for is in Python
 //! (`greenloom/engines/`), what is particular about one here in a file of its own. The native loop is `driver/drive.rs`.
 
+mod asyncio;
 mod gevent;
 
 use std::cell::Cell;
@@ -26,6 +27,12 @@ const BROKEN: i32 = 1;
 pub(crate) fn before_loading(py: Python<'_>, settings: &Settings) -> Result<(), String> {
     match settings.engine.loop_engine {
         LoopEngine::Gevent => gevent::before_loading(py, &settings.python.gevent),
+        engine @ (LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado) => {
+            asyncio::before_loading(py, engine)?;
+            // What is made before a fork is shared by all workers. Where none comes, the application finds its loop already.
+            let forks = settings.master && !settings.lazy_apps;
+            if forks { Ok(()) } else { asyncio::make(py, engine) }
+        }
         _ => Ok(()),
     }
 }
@@ -37,6 +44,9 @@ pub(crate) fn before_loading(py: Python<'_>, settings: &Settings) -> Result<(), 
 pub(crate) fn before_serving(py: Python<'_>, settings: &Settings) -> Result<(), String> {
     match settings.engine.loop_engine {
         LoopEngine::Gevent => gevent::before_serving(py, &settings.python.gevent),
+        engine @ (LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado) => {
+            asyncio::make(py, engine)
+        }
         _ => Ok(()),
     }
 }
@@ -57,7 +67,27 @@ pub(crate) fn prepare(py: Python<'_>, server: &'static Server, settings: &Settin
 pub(crate) fn run(py: Python<'_>, server: &'static Server, settings: &Settings) -> i32 {
     match settings.engine.loop_engine {
         LoopEngine::Gevent => host(py, |turns| gevent::run(turns, &settings.python.gevent)),
+        LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado => host(py, asyncio::run),
         _ => drive::run(py, server),
+    }
+}
+
+/// What the log says of a loop that somebody else runs, when the server starts.
+pub(crate) fn introduction(py: Python<'_>, engine: LoopEngine) -> Option<String> {
+    let which = match engine {
+        LoopEngine::Gevent => gevent::describe(py),
+        LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado => asyncio::describe(py, engine),
+        _ => return None,
+    };
+    Some(format!("*** running {} loop engine ({}) ***", engine.name(), which.unwrap_or_default()))
+}
+
+/// The option that asks for the greenlets of an engine.
+pub(crate) fn option(engine: LoopEngine) -> &'static str {
+    match engine {
+        LoopEngine::Native => "--greenlet",
+        LoopEngine::Gevent => "--gevent",
+        engine => asyncio::option(engine),
     }
 }
 
@@ -140,7 +170,7 @@ impl Turns {
         log_exception(
             py,
             PyErr::from_value(error),
-            "exception in a signal handler or in a greenlet of the application; it belongs to no request",
+            "exception in a signal handler, a callback or a greenlet of the application; it belongs to no request",
         );
     }
 }

@@ -1,0 +1,1 @@
+"""What only loops with asyncio's interface have; tests/contract has what all engines share."""
