@@ -25,8 +25,14 @@ const BESIDE: [&str; 8] = [
     "tests/test_wsgi_responses.py",
 ];
 
+/// Pairs whose loops have asyncio's interface: a go of their own. What they do differently from one CPython to the next is
+/// asyncio's own, so on the further ones the first of them stands for all.
+const ON_ASYNCIO: &str = "asyncio+greenlet or uvloop+greenlet or tornado+greenlet";
+const NOT_ON_ASYNCIO: &str = "not (asyncio+greenlet or uvloop+greenlet or tornado+greenlet)";
+const ONE_ON_ASYNCIO: &str = "not (uvloop+greenlet or tornado+greenlet)";
+
 /// How many goes run at once: most of the tests wait for something most of the time.
-const LANES: usize = 4;
+const LANES: usize = 5;
 
 /// What is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +139,8 @@ impl Go<'_> {
 
 /// Which goes there are, the longest first: in `make test` the tests beside the contract; the contract
 /// on each interpreter, without a choice of tests with those of [`BESIDE`] on all but the environment's
-/// own; and then the nasty ones once more, on the newest, with the debugging allocator.
+/// own, where [`ON_ASYNCIO`] goes by itself; and then the nasty ones once more, on the newest, with the
+/// debugging allocator.
 fn plan<'a>(
     own: &'a Interpreter,
     further: &'a [Interpreter],
@@ -147,16 +154,20 @@ fn plan<'a>(
         let arguments = [&FOLDERS[..], &["--ignore", CONTRACT]].concat();
         goes.push(go("everything else", own, arguments));
     }
-    let beside: &[&str] = if chosen.is_empty() { &BESIDE } else { &[] };
+    if !chosen.is_empty() {
+        let all = further.iter().chain([own]);
+        goes.extend(all.map(|interpreter| go("contract", interpreter, [&[CONTRACT], &chosen[..]].concat())));
+        return goes;
+    }
     for interpreter in further {
-        goes.push(go("contract", interpreter, [&[CONTRACT], beside, &chosen[..]].concat()));
+        let arguments = [&[CONTRACT], &BESIDE[..], &["-k", ONE_ON_ASYNCIO]].concat();
+        goes.push(go("contract", interpreter, arguments));
     }
-    goes.push(go("contract", own, [&[CONTRACT], &chosen[..]].concat()));
-    if chosen.is_empty() {
-        let newest = further.iter().fold(own, |best, next| if next.minor > best.minor { next } else { best });
-        let nasty = go("contract (nasty)", newest, vec![CONTRACT, "-m", "nasty"]);
-        goes.push(Go { debug_allocator: true, ..nasty });
-    }
+    goes.push(go("contract", own, vec![CONTRACT, "-k", NOT_ON_ASYNCIO]));
+    goes.push(go("contract (asyncio)", own, vec![CONTRACT, "-k", ON_ASYNCIO]));
+    let newest = further.iter().fold(own, |best, next| if next.minor > best.minor { next } else { best });
+    let nasty = go("contract (nasty)", newest, vec![CONTRACT, "-m", "nasty", "-k", ONE_ON_ASYNCIO]);
+    goes.push(Go { debug_allocator: true, ..nasty });
     goes
 }
 
@@ -182,6 +193,7 @@ mod tests {
             "contract on CPython 3.12.0",
             "contract on CPython 3.13.0",
             "contract on CPython 3.11.0",
+            "contract (asyncio) on CPython 3.11.0",
             "contract (nasty) on CPython 3.13.0 with PYTHONMALLOC=debug",
         ];
         assert_eq!(titles(&plan(&own, &further, Occasion::Alone, &[])), contract);
@@ -196,7 +208,7 @@ mod tests {
         let (own, further) = (interpreter(11), [interpreter(12)]);
         let goes = plan(&own, &further, Occasion::Everything, &[]);
         let beside: Vec<_> = goes.iter().map(|go| go.arguments.contains(&BESIDE[0])).collect();
-        assert_eq!(beside, [false, true, false, false], "the first go has them in its folders");
+        assert_eq!(beside, [false, true, false, false, false], "the first go has them in its folders");
     }
 
     #[test]
