@@ -35,6 +35,13 @@ ENGINES = {
     "ugreen": (["--processes", "2", "--async", "200", "--ugreen"], "suspend", Mix()),
     "greenlet": (["--processes", "2", "--async", "200", "--greenlet"], "suspend", Mix()),
     "gevent": (["--processes", "2", "--gevent", "200"], "suspend", Mix()),
+    "asyncio": (["--processes", "2", "--asyncio", "200"], "suspend", Mix()),
+    "uvloop": (
+        ["--processes", "2", "--asyncio", "200", "--asyncio-loop", "uvloop"],
+        "suspend",
+        Mix(),
+    ),
+    "tornado": (["--processes", "2", "--tornado", "200"], "suspend", Mix()),
 }
 SHORT = Mix(idle=50, idle_s=1.5, stream_s=2.0, slow_s=0.3)
 FULL = {

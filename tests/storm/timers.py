@@ -18,13 +18,13 @@ SHARE = 0.99
 
 async def measure(options: list[str], waits: str, seconds: float) -> list[str]:
     """What was wrong with a server of these options, of which one worker is taken."""
-    cores = "--gevent" if "--gevent" in options else "--async"
-    engine = [option for option in options if option in ("--ugreen", "--greenlet")]
+    assert options[0] == "--processes"
+    engine = [str(CORES) if word.isdecimal() else word for word in options[2:]]
     with tempfile.TemporaryDirectory(prefix="storm-") as folder:
         server = Server(
             Path(folder) / "log",
             "storm",
-            [cores, str(CORES), *engine, "--disable-logging"],
+            [*engine, "--disable-logging"],
             probe=False,
             env={"STORM_WAITS": waits, "STORM_TIMER": str(INTERVAL_S)},
         )
