@@ -21,7 +21,7 @@ export VENV
 # Debian's nginx lies where only root looks.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help serve build test bench bench-waiting bench-switching bench-gevent soak storm cycles options clean need-rust debian-nginx debian-postgresql debian-redis debian-bench
+.PHONY: help serve build test bench bench-waiting bench-switching bench-gevent bench-asyncio soak storm cycles options clean need-rust debian-nginx debian-postgresql debian-redis debian-bench
 
 help:
 	@echo 'make serve          build, then serve the showcase on http://127.0.0.1:9090'
@@ -33,6 +33,7 @@ help:
 	@echo 'make bench-waiting  what slow, idle and sleeping requests cost'
 	@echo 'make bench-switching  what a switch, a core and a suspended request cost'
 	@echo 'make bench-gevent   the gevent loop engine beside gunicorn, uWSGI and bjoern'
+	@echo 'make bench-asyncio  the loops of asyncio'"'"'s interface beside bjoern and uvicorn'
 	@echo 'make soak           a million random requests through one server (SOAK_ARGS=--engine ugreen)'
 	@echo 'make storm          reloads, upgrades, recycling and deaths under load, every byte counted (STORM_ARGS=--short)'
 	@echo 'make cycles         a thousand starts and stops, and what they leave behind: nothing (CYCLES_ARGS=--cycles 100)'
@@ -66,6 +67,9 @@ bench-switching: build $(VENV)/.tests debian-bench
 
 bench-gevent: build $(VENV)/.tests debian-bench benches/.venv/.peers
 	$(BIN)/python benches/gevent.py $(BENCH_ARGS)
+
+bench-asyncio: build $(VENV)/.tests debian-bench benches/.venv/.peers
+	$(BIN)/python benches/on_asyncio.py $(BENCH_ARGS)
 
 soak: build
 	$(BIN)/python benches/soak.py $(SOAK_ARGS)

@@ -21,18 +21,23 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from answers import ask
 from clients import HELLO, connected, latencies, open_one, read_hello, say_latencies, still_open
-from load import (
-    become_the_client,
-    describe_tools,
-    load_keep_alive,
-    load_new_connections,
+from load import become_the_client, describe_tools, load_new_connections
+from rounds import (
+    WARM_UP_S,
+    Found,
+    cpu_us,
+    note,
+    pairwise,
+    rate_asleep,
+    say_cpu,
+    say_ratio,
+    spread,
 )
 from served.app import CHUNK, CHUNKS
 from served.app import HELLO as HELLO_WORLD
@@ -47,11 +52,7 @@ FASTER = 2.5
 READERS = 10
 HALF_HEADS = 1_000
 FEW, MANY = 10, 30_000
-WARM_UP_S = 1
 CPUBOUND = b"".join(b"<h1>%d</h1>" % number for number in range(1, 10_000))
-
-# By what was measured and the server: a figure for each round.
-Found = dict[str, dict[str, list[float]]]
 
 
 @dataclass(frozen=True)
@@ -150,24 +151,17 @@ def cpu_per_request(verdicts: Verdicts, found: Found, rounds: int, seconds: int)
             with Server(kind, SERVER_CPU) as server:
                 for load in LOADS:
                     if kind.name == "greenloom" or kind.name in load.factors:
-                        note(found, load.name, kind, cpu_us(server, load, seconds))
+                        note(
+                            found,
+                            load.name,
+                            kind,
+                            cpu_us(server, load.path, seconds, keep_alive=load.keep_alive),
+                        )
     for load in LOADS:
         print(f"{load.name}: CPU per request")
         say_cpu(verdicts, found[load.name])
         for name, factor in load.factors.items():
             say_ratio(verdicts, found[load.name], name, factor)
-
-
-def cpu_us(server: Server, load: Load, seconds: int) -> float:
-    """Microseconds of the server's CPU for each request of a load."""
-    generate = load_keep_alive if load.keep_alive else load_new_connections
-    url = f"http://{HOST}:{server.port}{load.path}"
-    generate(url, WARM_UP_S)
-    before = server.cpu_seconds()
-    report = generate(url, seconds)
-    if report.errors:
-        raise RuntimeError(f"{server.kind.name}, {load.name}: {report.errors} wrong answers")
-    return (server.cpu_seconds() - before) * 1e6 / report.requests
 
 
 def asleep(verdicts: Verdicts, found: Found, sleepers: int, rounds: int, seconds: int) -> None:
@@ -178,15 +172,7 @@ def asleep(verdicts: Verdicts, found: Found, sleepers: int, rounds: int, seconds
     for _ in range(rounds):
         for kind in (_greenloom(cores), GUNICORN):
             with Server(kind, SERVER_CPU) as server:
-                url = f"http://{HOST}:{server.port}/sleep"
-                load_keep_alive(url, WARM_UP_S, clients=sleepers)
-                before = server.cpu_seconds()
-                report = load_keep_alive(url, seconds, clients=sleepers)
-                if report.errors:
-                    raise RuntimeError(f"{kind.name}: {report.errors} wrong answers")
-                spent_us = (server.cpu_seconds() - before) * 1e6
-                note(found, rate, kind, report.requests_per_s)
-                note(found, cpu, kind, spent_us / report.requests)
+                rate_asleep(found, server, rate, cpu, sleepers, seconds)
     ideal = sleepers / SLEEP_S
     for name, figures in found[rate].items():
         verdicts.say(f"{name}, of the ideal {ideal:,.0f} per second", spread(figures, ",.0f"))
@@ -260,49 +246,6 @@ def unused_cores(verdicts: Verdicts, found: Found, rounds: int) -> None:
 def differences(figures: dict[str, list[float]]) -> list[float]:
     """How much more it is with many cores than with few, in each round."""
     return pairwise(figures, str(MANY), str(FEW), lambda many, few: many - few)
-
-
-def note(found: Found, what: str, kind: Kind, figure: float) -> None:
-    """Remember a figure of one round."""
-    found.setdefault(what, {}).setdefault(kind.name, []).append(figure)
-
-
-def say_cpu(verdicts: Verdicts, figures: dict[str, list[float]]) -> None:
-    """Print each server's CPU for a request."""
-    for name, rounds in figures.items():
-        verdicts.say(f"{name}, us", spread(rounds, ".1f"))
-
-
-def say_ratio(
-    verdicts: Verdicts,
-    figures: dict[str, list[float]],
-    name: str,
-    limit: float | None = None,
-    *,
-    at_least: bool = False,
-) -> None:
-    """Print greenloom's share of a peer's figure, judged by its median."""
-    ratios = pairwise(figures, "greenloom", name, lambda ours, theirs: ours / theirs)
-    ratio = statistics.median(ratios)
-    kept = limit is None or (ratio >= limit if at_least else ratio <= limit)
-    relation = "" if limit is None else f"{'>=' if at_least else '<='} {limit}"
-    verdicts.say(f"greenloom / {name}", spread(ratios, ".3f"), relation, kept=kept)
-
-
-def pairwise(
-    figures: dict[str, list[float]],
-    first: str,
-    second: str,
-    compare: Callable[[float, float], float],
-) -> list[float]:
-    """Compare two servers within each round: then the machine is about as busy for both."""
-    return [compare(a, b) for a, b in zip(figures[first], figures[second], strict=True)]
-
-
-def spread(figures: list[float], form: str) -> str:
-    """The median, and between which values it lies."""
-    low, middle, high = min(figures), statistics.median(figures), max(figures)
-    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
 if __name__ == "__main__":

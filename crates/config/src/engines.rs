@@ -321,11 +321,11 @@ impl Engine {
     }
 
     fn illegal(self) -> (String, String) {
-        let partners: Vec<_> = PAIRS
-            .iter()
-            .filter(|pair| pair.engine.loop_engine == self.loop_engine)
-            .map(|pair| pair.ask)
-            .collect();
+        let of_loop = || PAIRS.iter().filter(|pair| pair.engine.loop_engine == self.loop_engine);
+        let mut partners: Vec<_> = of_loop().filter(|pair| pair.built).map(|pair| pair.ask).collect();
+        if partners.is_empty() {
+            partners = of_loop().map(|pair| pair.ask).collect();
+        }
         (
             format!(
                 "the {} loop engine does not go with the {} suspend engine",
