@@ -29,6 +29,15 @@ from pathlib import Path
 from servers import HOST, SERVER_CPU, Kind, Server, greenloom
 
 CORES = 100
+ENGINES = {
+    "none": ("--async", "{cores}"),
+    "ugreen": ("--async", "{cores}", "--ugreen"),
+    "greenlet": ("--async", "{cores}", "--greenlet"),
+    "gevent": ("--gevent", "{cores}"),
+    "asyncio": ("--asyncio", "{cores}"),
+    "uvloop": ("--asyncio", "{cores}", "--asyncio-loop", "uvloop"),
+    "tornado": ("--tornado", "{cores}"),
+}
 # More at once than there are cores, so that some are parked.
 CLIENTS = 120
 LEAVERS = 0.03
@@ -65,13 +74,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--requests", type=int, default=1_000_000, help="(default 1000000)")
-    parser.add_argument("--engine", default="none", help="none, ugreen, greenlet (default none)")
+    parser.add_argument("--engine", choices=ENGINES, default="none", help="(default none)")
     parser.add_argument("--processes", type=int, default=2, help="of clients (default 2)")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000_000)
     args = parser.parse_args()
     print(f"soak: seed {args.seed}", flush=True)
-    suspends = args.engine != "none"
-    options = ["--async", str(CORES), *([f"--{args.engine}"] if suspends else [])]
+    options = [word.format(cores=CORES) for word in ENGINES[args.engine]]
     command = greenloom("soak:application", *options, "--socket-timeout", "300")
     with Server(Kind("greenloom", command, keeps_alive=True), SERVER_CPU) as server:
         check_cores(server)
