@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Awaitable
+from types import FrameType
 from typing import TypeVar
 
 import greenlet
@@ -30,13 +32,18 @@ def wait(awaitable: Awaitable[T], timeout: float | None = None) -> T:
     me = greenlet.getcurrent()
     try:
         loop = asyncio.get_running_loop()
-        problem = None if _below_the_loop(me) else "must be called on the greenlet of a request"
+        here = _below_the_loop(me) and not _in_a_task()
+        problem = None if here else "must be called on the greenlet of a request"
     except RuntimeError:
         problem = "needs --asyncio or --tornado: no event loop runs in this thread"
     if problem is not None:
         if inspect.iscoroutine(awaitable):
             awaitable.close()
         raise RuntimeError(f"greenloom.aio.wait() {problem}")
+    if inspect.iscoroutine(awaitable):
+        # Not by the loop's factory: an eager task would begin here, and nobody else could run
+        # while it waits.
+        awaitable = asyncio.Task(awaitable, loop=loop)
     future = asyncio.ensure_future(awaitable, loop=loop)
     return _until_done(loop, me, future, timeout)
 
@@ -44,6 +51,18 @@ def wait(awaitable: Awaitable[T], timeout: float | None = None) -> T:
 def _below_the_loop(me: greenlet.greenlet) -> bool:
     """Whether the parent runs the loop: it is the first greenlet of its thread."""
     return me.parent is not None and me.parent.parent is None
+
+
+def _in_a_task() -> bool:
+    """Whether a task has begun to run on this very greenlet (an eager one)."""
+    task = asyncio.current_task()
+    if task is None:
+        return False
+    outermost = getattr(task.get_coro(), "cr_frame", None)
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame is not outermost:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _until_done(

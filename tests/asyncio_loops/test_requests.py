@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 import pytest
 
@@ -93,6 +94,12 @@ def test_where_nobody_could_wait(server):
         ask(server, "/refused")
         == ["greenloom.aio.wait() must be called on the greenlet of a request"] * 3
     )
+
+
+def test_eager_tasks(server):
+    refused = "greenloom.aio.wait() must be called on the greenlet of a request"
+    expected = ["waited", refused] if sys.version_info >= (3, 12) else None
+    assert ask(server, "/eager") == expected
 
 
 def test_threads(server):
@@ -190,6 +197,12 @@ def test_what_is_left_ends_in_order_with_the_worker(fresh_loop):
 def test_a_loop_is_there_while_an_application_is_loaded_without_a_fork(fresh_loop):
     server = fresh_loop("asyncio_at_load", "--lazy-apps")
     assert ask(server, "/") is True
+
+
+def test_an_application_that_closes_it_gets_another_one(fresh_loop):
+    server = fresh_loop("asyncio_at_load", "--lazy-apps", env={"CLOSES": "1"})
+    assert ask(server, "/") is False
+    assert ask(server, "/wait") == "waited"
 
 
 def test_without_a_loop(serve):

@@ -14,7 +14,8 @@ const CONTRACT: &str = "tests/contract";
 
 /// Tests that meet the interpreter itself at every line, most without knowing an engine: its allocator, greenlets that an
 /// application switches, a driver written in C that lets go of the interpreter and is suspended. They take seconds.
-const BESIDE: [&str; 8] = [
+const BESIDE: [&str; 9] = [
+    "tests/asyncio_loops",
     "tests/test_api.py",
     "tests/test_chunk_cache.py",
     "tests/test_foreign_switches.py",

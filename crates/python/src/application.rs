@@ -18,7 +18,8 @@ use pyo3::types::PyDict;
 use crate::api;
 use crate::api::info::{ServerInfo, set_server_info};
 use crate::chunk_cache;
-use crate::driver::{posix_signals, server};
+use crate::driver::posix_signals;
+use crate::driver::server::{self, Server};
 use crate::load::{self, App};
 use crate::traceback::{log_exception, log_line};
 use crate::{blockers, engine, fork_guard, locks, loops, outbox, signals};
@@ -132,18 +133,23 @@ impl Python {
         } else if context.id == 1 && self.settings.async_mode {
             log_line("*** DANGER *** async mode without coroutine/greenthread engine loaded !!!");
         }
-        {
-            let mut worker = server.worker.borrow_mut();
-            // What the application registered while it was loaded here (--lazy-apps).
-            for registration in signals::take_untold() {
-                worker.tell_master(&FromWorker::Register(registration));
-            }
-            worker.announce_ready();
+        if !loops::announces(&self.settings) {
+            announce(server);
         }
         let code = loops::run(py, server, &self.settings);
         api::call_hook(py, "atexit");
         Ok(code)
     }
+}
+
+/// Tells the process tree that this worker accepts connections.
+pub(crate) fn announce(server: &Server) {
+    let mut worker = server.worker.borrow_mut();
+    // What the application registered while it was loaded here (--lazy-apps).
+    for registration in signals::take_untold() {
+        worker.tell_master(&FromWorker::Register(registration));
+    }
+    worker.announce_ready();
 }
 
 /// The process's environment has lost the variables that were meant for the server; Python copied them at its start.

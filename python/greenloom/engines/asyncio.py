@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from greenloom.engines.worker import Worker
+
+FAILURES = 100
+"""A loop that fails so often within a second does not run any more."""
 
 _own: asyncio.AbstractEventLoop | None = None
 """The loop of this process, once it is made."""
@@ -31,10 +36,9 @@ def require(engine: str) -> None:
 def make(engine: str) -> None:
     """Make the loop of this process, current in its main thread; to be called after the fork."""
     global _own
-    if _own is None:
+    # An application that has found it while it was loaded may have closed it.
+    if _own is None or _own.is_closed():
         _own = _new(engine)
-        # Whatever a loop opens when it runs first is open before the worker is ready.
-        _own.run_until_complete(asyncio.sleep(0))
     asyncio.set_event_loop(_own)
 
 
@@ -67,8 +71,10 @@ def describe(engine: str) -> str:
 def run(worker: Worker) -> None:
     """Serve until the worker leaves; on the greenlet that is the parent of all requests'."""
     loop = _own
-    if loop is None:
-        raise RuntimeError("the loop has not been made")
+    if loop is None or loop.is_closed():
+        raise RuntimeError("the application has closed the loop of its worker (in a hook?)")
+    # A hook may have run a loop of its own, after which none is current.
+    asyncio.set_event_loop(loop)
     over = False
 
     def leave() -> None:
@@ -78,13 +84,16 @@ def run(worker: Worker) -> None:
 
     worker.on_leave(leave)
     loop.add_reader(worker.fd, worker.turn)
+    loop.call_soon(worker.ready)
+    failures: deque[float] = deque(maxlen=FAILURES)
     # An application may stop its loop, and what asyncio takes for an order to end the process
     # (SystemExit, KeyboardInterrupt) comes out here; but nobody else's requests end by that.
     while not over:
         try:
             loop.run_forever()
         except BaseException as error:
-            if loop.is_closed():
+            failures.append(time.monotonic())
+            if len(failures) == FAILURES and failures[-1] < failures[0] + 1:
                 raise
             worker.report(error)
     loop.remove_reader(worker.fd)

@@ -16,6 +16,9 @@ class Worker(Protocol):
     def turn(self) -> None:
         """Do what can be done now; never blocks, and raises nothing."""
 
+    def ready(self) -> None:
+        """Tell the process tree that this worker serves."""
+
     def on_leave(self, callback: Callable[[], object]) -> None:
         """Call back when the worker leaves: no turn comes after that."""
 

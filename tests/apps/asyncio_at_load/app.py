@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import warnings
 
 from greenloom import aio
@@ -12,6 +13,9 @@ try:
         loop = asyncio.get_event_loop()
 except RuntimeError:
     loop = None
+if loop and "CLOSES" in os.environ:
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
 
 
 def wait():

@@ -156,6 +156,29 @@ def refused(query):
     return found
 
 
+def eager(query):
+    """Tasks that begin where they are made, from Python 3.12 on."""
+    if not hasattr(asyncio, "eager_task_factory"):
+        return None
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    try:
+
+        async def outer():
+            await asyncio.sleep(0.01)
+            return "waited"
+
+        async def waits_inside():
+            try:
+                aio.wait(asyncio.sleep(0))
+            except RuntimeError as error:
+                return str(error)
+
+        return [aio.wait(outer()), aio.wait(loop.create_task(waits_inside()))]
+    finally:
+        loop.set_task_factory(None)
+
+
 def threads(query):
     loop = asyncio.get_running_loop()
     me = greenlet.getcurrent()
@@ -326,6 +349,7 @@ PATHS = {
     "/bad_callback": bad_callback,
     "/context": context,
     "/current_task": current_task,
+    "/eager": eager,
     "/go": let_go,
     "/hello": hello,
     "/keep_a_switch": keep_a_switch,

@@ -13,8 +13,10 @@ use pyo3::prelude::*;
 
 pub(crate) use gevent::Gevent;
 
+use crate::application;
 use crate::driver::drive;
 use crate::driver::server::{self, Server, peek};
+use crate::fork_guard;
 use crate::traceback::{describe_exception, format_exception, log_exception};
 
 /// Exit code of a worker whose loop cannot be run.
@@ -61,6 +63,11 @@ pub(crate) fn prepare(py: Python<'_>, server: &'static Server, settings: &Settin
         server.worker.borrow_mut().embed().map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// Whether the loop says itself when it runs: one may open more when it begins, and may fail.
+pub(crate) fn announces(settings: &Settings) -> bool {
+    matches!(settings.engine.loop_engine, LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado)
 }
 
 /// Runs the worker until it leaves, on the loop that the settings ask for; its exit code.
@@ -159,6 +166,14 @@ impl Turns {
         }
     }
 
+    /// The loop runs: tells the process tree so.
+    #[expect(clippy::unused_self, reason = "a method of the object for Python")]
+    fn ready(&self) {
+        if let Some(server) = server::of_this_thread() {
+            application::announce(server);
+        }
+    }
+
     /// `callback` is called once the worker leaves; no turn does anything after that.
     fn on_leave(&self, callback: Py<PyAny>) {
         drop(self.callback.replace(Some(callback)));
@@ -167,6 +182,8 @@ impl Turns {
     /// Logs an exception that has reached the loop.
     #[expect(clippy::unused_self, reason = "a method of the object for Python")]
     fn report(&self, py: Python<'_>, error: Bound<'_, PyAny>) {
+        // A child of the worker that was to leave by it.
+        fork_guard::check();
         log_exception(
             py,
             PyErr::from_value(error),
