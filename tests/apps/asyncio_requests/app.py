@@ -174,7 +174,9 @@ def eager(query):
             except RuntimeError as error:
                 return str(error)
 
-        return [aio.wait(outer()), aio.wait(loop.create_task(waits_inside()))]
+        # Not by the factory: uvloop 0.23 hands it an argument that it does not know (CPython 3.13).
+        inside = asyncio.Task(waits_inside(), loop=loop, eager_start=True)
+        return [aio.wait(outer()), aio.wait(inside)]
     finally:
         loop.set_task_factory(None)
 
