@@ -13,27 +13,24 @@ uWSGI keeps no connection open here, so it is measured with a new connection for
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import signal
 import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from answers import ask
 from clients import HELLO, connected, latencies, open_one, read_hello, say_latencies, still_open
-from load import become_the_client, describe_tools, load_new_connections
+from load import become_the_client, load_new_connections
 from rounds import (
     WARM_UP_S,
+    Arguments,
     Found,
     cpu_us,
     note,
     pairwise,
+    print_settings,
     rate_asleep,
     say_cpu,
     say_ratio,
@@ -90,47 +87,27 @@ UWSGI = Kind("uwsgi", uwsgi(GREEN, "--gevent", str(CORES)), keeps_alive=False)
 
 def main() -> int:
     """Measure everything; 1 when a limit is broken and ``--strict`` asks for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=int, default=3, help="of load per figure (default 3)")
-    parser.add_argument("--rounds", type=int, default=5, help="of each measurement (default 5)")
-    parser.add_argument("--json", type=Path, help="also write the figures of each round there")
-    parser.add_argument("--strict", action="store_true", help="exit 1 when a limit is broken")
-    args = parser.parse_args()
+    args = Arguments.parse(__doc__)
     # A polite end must unwind the `with` blocks that own the servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     become_the_client()
-    print_settings()
-    check_answers()
+    kinds = (_greenloom(CORES), GUNICORN, BJOERN, UWSGI)
+    print_settings(kinds)
+    check_answers(kinds)
     verdicts = Verdicts()
     found: Found = {}
-    cpu_per_request(verdicts, found, args.rounds, args.seconds)
+    cpu_per_request(verdicts, found, kinds, args.rounds, args.seconds)
     for sleepers in SLEEPERS:
         asleep(verdicts, found, sleepers, args.rounds, args.seconds)
     beside_cpubound(verdicts, found, args.rounds, args.seconds)
     half_heads(verdicts, args.seconds)
     unused_cores(verdicts, found, args.rounds)
-    if args.json:
-        settings = {"seconds": args.seconds, "rounds": args.rounds}
-        args.json.write_text(json.dumps({"settings": settings, "rounds": found}, indent=2) + "\n")
-    return 1 if verdicts.broken and args.strict else 0
+    return args.conclude(verdicts, found)
 
 
-def print_settings() -> None:
-    """Say what a reader needs to judge the figures."""
-    print(f"machine   {platform.platform()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f}")
-    for line in describe_tools():
-        print(f"          {line}")
-    for kind in (_greenloom(CORES), GUNICORN, BJOERN, UWSGI):
-        program, *words = kind.command("PORT")
-        print(f"          {' '.join([Path(program).name, *words])}")
-    print()
-
-
-def check_answers() -> None:
+def check_answers(kinds: tuple[Kind, ...]) -> None:
     """Ask each server for whatever it will be asked for; a wrong answer ends the run."""
-    for kind in (_greenloom(CORES), GUNICORN, BJOERN, UWSGI):
+    for kind in kinds:
         ways = (True, False) if kind.keeps_alive else (False,)
         with Server(kind, SERVER_CPU) as server:
             for keep_alive in ways:
@@ -143,9 +120,10 @@ def check_answers() -> None:
                     ask(HOST, server.port, path, keep_alive=keep_alive).check(body)
 
 
-def cpu_per_request(verdicts: Verdicts, found: Found, rounds: int, seconds: int) -> None:
+def cpu_per_request(
+    verdicts: Verdicts, found: Found, kinds: tuple[Kind, ...], rounds: int, seconds: int
+) -> None:
     """What one request costs the server, under each load."""
-    kinds = (_greenloom(CORES), GUNICORN, BJOERN, UWSGI)
     for _ in range(rounds):
         for kind in kinds:
             with Server(kind, SERVER_CPU) as server:

@@ -10,18 +10,23 @@ rounds, printed with the smallest and the largest. CPU is the server's own, user
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import signal
 import statistics
 import sys
-from pathlib import Path
 
 from answers import ask
-from load import become_the_client, describe_tools
-from rounds import Found, cpu_us, note, rate_asleep, say_cpu, say_ratio, spread
+from load import become_the_client
+from rounds import (
+    Arguments,
+    Found,
+    cpu_us,
+    note,
+    print_settings,
+    rate_asleep,
+    say_cpu,
+    say_ratio,
+    spread,
+)
 from served.app import HELLO
 from servers import BJOERN, HOST, SERVER_CPU, Kind, Server, greenloom, peer
 from verdicts import Verdicts
@@ -44,17 +49,8 @@ def _greenloom(loop: str, cores: int) -> Kind:
 
 def _uvicorn(port: str) -> list[str]:
     return [
-        *(
-            peer("uvicorn"),
-            "--host",
-            HOST,
-            "--port",
-            port,
-            "--loop",
-            "uvloop",
-            "--http",
-            "httptools",
-        ),
+        *(peer("uvicorn"), "--host", HOST, "--port", port),
+        *("--loop", "uvloop", "--http", "httptools"),
         *("--no-access-log", "--log-level", "warning", "--lifespan", "off", "loops:hello_asgi"),
     ]
 
@@ -64,33 +60,19 @@ UVICORN = Kind("uvicorn", _uvicorn, keeps_alive=True)
 
 def main() -> int:
     """Measure everything; 1 when a limit is broken and ``--strict`` asks for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=int, default=3, help="of load per figure (default 3)")
-    parser.add_argument("--rounds", type=int, default=5, help="of each measurement (default 5)")
-    parser.add_argument("--json", type=Path, help="also write the figures of each round there")
-    parser.add_argument("--strict", action="store_true", help="exit 1 when a limit is broken")
-    args = parser.parse_args()
+    args = Arguments.parse(__doc__)
     # A polite end must unwind the `with` blocks that own the servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     become_the_client()
     kinds = [*(_greenloom(loop, CORES) for loop in LOOPS), BJOERN, UVICORN]
-    print(f"machine   {platform.platform()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f}")
-    for line in describe_tools():
-        print(f"          {line}")
+    print_settings(kinds)
     for kind in kinds:
-        program, *words = kind.command("PORT")
-        print(f"          {' '.join([Path(program).name, *words])}")
         with Server(kind, SERVER_CPU) as server:
             ask(HOST, server.port, "/", keep_alive=True).check(HELLO)
     verdicts, found = Verdicts(), Found()
     hello(verdicts, found, kinds, args.rounds, args.seconds)
     asleep(verdicts, found, args.rounds, args.seconds)
-    if args.json:
-        settings = {"seconds": args.seconds, "rounds": args.rounds}
-        args.json.write_text(json.dumps({"settings": settings, "rounds": found}, indent=2) + "\n")
-    return 1 if verdicts.broken and args.strict else 0
+    return args.conclude(verdicts, found)
 
 
 def hello(verdicts: Verdicts, found: Found, kinds: list[Kind], rounds: int, seconds: int) -> None:

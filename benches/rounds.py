@@ -5,14 +5,63 @@ A ratio is that of two servers in one round; what is judged is the median over t
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+import platform
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
-from load import load_keep_alive, load_new_connections
+from load import describe_tools, load_keep_alive, load_new_connections
 from servers import HOST, Kind, Server
 from verdicts import Verdicts
 
 WARM_UP_S = 1
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the command line asks for."""
+
+    seconds: int
+    rounds: int
+    json: Path | None
+    strict: bool
+
+    @classmethod
+    def parse(cls, doc: str | None) -> Arguments:
+        """Read the command line of a benchmark that says this of itself."""
+        parser = argparse.ArgumentParser(
+            description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        add = parser.add_argument
+        add("--seconds", type=int, default=3, help="of load per figure (default 3)")
+        add("--rounds", type=int, default=5, help="of each measurement (default 5)")
+        add("--json", type=Path, help="also write the figures of each round there")
+        add("--strict", action="store_true", help="exit 1 when a limit is broken")
+        return cls(**vars(parser.parse_args()))
+
+    def conclude(self, verdicts: Verdicts, found: Found) -> int:
+        """Write the figures where they are wanted; the exit status."""
+        if self.json:
+            settings = {"seconds": self.seconds, "rounds": self.rounds}
+            text = json.dumps({"settings": settings, "rounds": found}, indent=2)
+            self.json.write_text(text + "\n")
+        return 1 if verdicts.broken and self.strict else 0
+
+
+def print_settings(kinds: Iterable[Kind]) -> None:
+    """Say what a reader needs to judge the figures."""
+    print(f"machine   {platform.platform()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f}")
+    for line in describe_tools():
+        print(f"          {line}")
+    for kind in kinds:
+        program, *words = kind.command("PORT")
+        print(f"          {' '.join([Path(program).name, *words])}")
+    print()
+
 
 # By what was measured and the server: a figure for each round.
 Found = dict[str, dict[str, list[float]]]

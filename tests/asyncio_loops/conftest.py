@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
 
-from tests.contract.engines import in_ci
+from tests.contract.engines import Engine, engines, in_ci, with_engine
 from tests.harness.fixtures import Serve
 
-LOOPS = {
-    "asyncio": ["--asyncio", "N"],
-    "uvloop": ["--asyncio", "N", "--asyncio-loop", "uvloop"],
-    "tornado": ["--tornado", "N"],
-}
+LOOPS = ("asyncio", "uvloop", "tornado")
 
 
 @pytest.fixture(params=LOOPS)
-def loop(request: pytest.FixtureRequest) -> str:
-    """Its name. Without its package there is nothing to test, which CI does not put up with."""
-    try:
-        importlib.import_module(request.param)
-    except ImportError as error:
-        (pytest.fail if in_ci() else pytest.skip)(f"{request.param} cannot be imported: {error}")
-    return request.param
+def pair(request: pytest.FixtureRequest) -> Engine:
+    """The pair of a loop. Without its package nothing is tested, which CI does not put up with."""
+    (pair,) = [engine for engine in engines() if engine.loop == request.param]
+    reason = pair.missing()
+    if reason is not None:
+        (pytest.fail if in_ci() else pytest.skip)(reason)
+    return pair
 
 
 @pytest.fixture
-def serve_loop(serve: Serve, loop: str) -> Serve:
+def loop(pair: Engine) -> str:
+    """The name of the test's loop."""
+    return pair.loop
+
+
+@pytest.fixture
+def serve_loop(serve: Serve, pair: Engine) -> Serve:
     """`serve_loop(app, *options, cores=8, **how)`: `serve` on the loop of this test."""
-    return on_loop(serve, loop)
+    return with_engine(serve, pair)
 
 
 @pytest.fixture
-def fresh_loop(fresh: Serve, loop: str) -> Serve:
+def fresh_loop(fresh: Serve, pair: Engine) -> Serve:
     """`serve_loop` with a server of its own."""
-    return on_loop(fresh, loop)
-
-
-def on_loop(start: Serve, loop: str) -> Serve:
-    def start_loop(app: str, *options: str, cores: int = 8, **how):
-        words = [str(cores) if word == "N" else word for word in LOOPS[loop]]
-        return start(app, *words, *options, **how)
-
-    return start_loop
+    return with_engine(fresh, pair)

@@ -7,44 +7,15 @@ import sys
 
 import pytest
 
-from tests.harness.waiting import until
+from tests.harness.asking import ask, begin, notes_of, send
 
 CLASSES = {
     "asyncio": "asyncio.unix_events._UnixSelectorEventLoop",
     "uvloop": "uvloop.Loop",
     "tornado": "asyncio.unix_events._UnixSelectorEventLoop",
 }
+CHILD_THAT_CAME_BACK = 70
 SHOWN = {"asyncio": r"asyncio of Python 3\.", "uvloop": r"uvloop \d", "tornado": r"Tornado \d"}
-
-
-def ask(server, target):
-    response = server.get(target)
-    assert response.status == 200, response
-    return response.json()
-
-
-def send(server, target):
-    client = server.http()
-    client.send_request(target=target)
-    return client
-
-
-def begin(server, target="/wait", there=1):
-    """A request that waits; returns once it does."""
-    client = send(server, target)
-    until(lambda: ask(server, "/waiting") == there, f"{there} requests wait")
-    return client
-
-
-def notes_of(server, count):
-    notes = []
-
-    def enough():
-        notes.extend(ask(server, "/notes"))
-        return len(notes) >= count
-
-    until(enough, f"{count} notes")
-    return notes
 
 
 @pytest.fixture
@@ -106,11 +77,25 @@ def test_threads(server):
     assert ask(server, "/threads") == [True, "from a thread"]
 
 
-def test_children(fresh_loop):
-    # uvloop opens /dev/null for the first child and keeps it.
+def test_children(fresh_loop, loop):
     server = fresh_loop("asyncio_requests")
     assert ask(server, "/subprocesses") == "child"
-    server.baseline = {}
+    if loop == "uvloop":
+        # It opens /dev/null for the first child and keeps it.
+        server.baseline = {}
+
+
+def test_a_child_that_a_callback_leaves_behind_is_no_worker(fresh_loop):
+    server = fresh_loop("asyncio_requests", allow=["has come back into the server"])
+    assert ask(server, "/fork_in_callback") == CHILD_THAT_CAME_BACK
+    assert ask(server, "/hello") == "hello"
+
+
+def test_no_other_loop_runs_in_a_request(server):
+    assert ask(server, "/other_loop") == [
+        "asyncio.run() cannot be called from a running event loop",
+        "Cannot run the event loop while another loop is running",
+    ]
 
 
 def test_a_coroutine_that_switches_stays_the_current_task(server):

@@ -7,6 +7,7 @@ import urllib.request
 import pytest
 
 from tests.contract.engines import in_ci
+from tests.harness.asking import ask
 
 
 @pytest.fixture
@@ -16,12 +17,6 @@ def server(serve):
     except ImportError:
         (pytest.fail if in_ci() else pytest.skip)("Tornado is not installed: pip install tornado")
     return serve("tornado_requests", "--tornado", "8")
-
-
-def ask(server, target):
-    response = server.get(target)
-    assert response.status == 200, response
-    return response.json()
 
 
 def test_the_current_loop(server):

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.contract.engines import Engine, engines, in_ci, interpreter
+from tests.contract.engines import Engine, engines, in_ci, interpreter, with_engine
 from tests.harness.fixtures import Serve
 
 PAIR = "engine"
@@ -63,13 +63,6 @@ def serve_engine(serve: Serve, engine: Engine) -> Serve:
 def fresh_engine(fresh: Serve, engine: Engine) -> Serve:
     """`fresh_engine(...)`: `serve_engine` with a server of its own."""
     return with_engine(fresh, engine)
-
-
-def with_engine(start: Serve, engine: Engine) -> Serve:
-    def start_engine(app: str | None, *options: str, cores: int = 8, **how):
-        return start(app, *engine.arguments(cores), *options, **how)
-
-    return start_engine
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 
+from tests.harness.fixtures import Serve
 from tests.harness.server import run
 
 PACKAGES = {
@@ -78,6 +79,15 @@ class Engine:
     def _words(self) -> list[str]:
         # "--async N, or nothing" names a second way to ask for the same pair.
         return self.ask.partition(",")[0].split()
+
+
+def with_engine(start: Serve, engine: Engine) -> Serve:
+    """`start` with the options of a pair, and `cores`."""
+
+    def start_engine(app: str | None, *options: str, cores: int = 8, **how):
+        return start(app, *engine.arguments(cores), *options, **how)
+
+    return start_engine
 
 
 @cache

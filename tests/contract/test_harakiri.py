@@ -84,33 +84,27 @@ def no_harakiri(server, workers):
     assert server.workers() == workers
 
 
-def test_one_that_a_hosting_loop_has_resumed_is_named(fresh_engine, gate):
-    server = fresh_engine(
-        *("contract_harakiri", "--harakiri", "1500ms", "--block-warning", "0.1"),
-        cores=4,
-        env=gate.env,
-    )
+def killed_later(fresh_engine, gate, block_warning):
+    """A server whose request has blocked after a wait that only a hosting loop knows of."""
+    options = ("--harakiri", "1500ms", "--block-warning", block_warning)
+    server = fresh_engine("contract_harakiri", *options, cores=4, env=gate.env)
     pid = server.worker()
     client = server.http()
     client.send_request(target="/spin_later")
     wait_for_the_end(server, pid)
-    assert named(server) == [(int(core_of(server)), "/spin_later", "has control")]
     assert is_cut(client)
+    return server
+
+
+def test_one_that_a_hosting_loop_has_resumed_is_named(fresh_engine, gate):
+    server = killed_later(fresh_engine, gate, "0.1")
+    assert named(server) == [(int(core_of(server)), "/spin_later", "has control")]
 
 
 def test_its_stack_is_there_without_a_warning(fresh_engine, gate):
-    server = fresh_engine(
-        *("contract_harakiri", "--harakiri", "1500ms", "--block-warning", "0"),
-        cores=4,
-        env=gate.env,
-    )
-    pid = server.worker()
-    client = server.http()
-    client.send_request(target="/spin_later")
-    wait_for_the_end(server, pid)
+    server = killed_later(fresh_engine, gate, "0")
     assert server.count_log(r"^core \d+: GET /spin_later, \d+ ms old, runs$") == 1
     assert server.count_log(r"\bin spin_inner$") == 1
-    assert is_cut(client)
 
 
 @pytest.mark.parametrize("how", NEVER_BACK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 from dataclasses import replace
 
@@ -86,8 +87,13 @@ def test_reloads(start):
 def test_recycling(start):
     """Workers that leave after ten requests: and serve more while a successor starts."""
     mix = replace(MIX, pace_s=0.0, stream_s=0.3, slow_s=0.1)
-    storm = blow(start("--max-requests", "10"), mix, None, REQUESTS)
+    server = start("--max-requests", "10")
+    storm = blow(server, mix, None, REQUESTS)
     assert len(storm.tally.processes) > REQUESTS / 300
+    # Each at its tenth request, however many it has served in the end.
+    done = re.findall(r"is done: served (\d+) requests", server.log_text())
+    assert set(done) == {"10"}
+    assert len(done) >= len(storm.tally.processes) - PROCESSES
     assert len(storm.tally.loads) == 1
 
 

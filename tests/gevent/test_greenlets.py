@@ -6,38 +6,13 @@ import signal
 
 import pytest
 
+from tests.harness.asking import ask, begin, notes_of
 from tests.harness.look_around import refused
 from tests.harness.waiting import until
 
 PATCHED = "--gevent-monkey-patch"
 FAILED = ["^Traceback", "^ValueError: invalid literal", "failed with ValueError$"]
 """gevent's report of what has failed in a greenlet, or in a thread of its pool."""
-
-
-def ask(server, target):
-    response = server.get(target)
-    assert response.status == 200, response
-    return response.json()
-
-
-def begin(server, target="/wait", there=1):
-    """A request that waits; returns once it does."""
-    client = server.http()
-    client.send_request(target=target)
-    until(lambda: ask(server, "/waiting") == there, f"{there} requests wait")
-    return client
-
-
-def notes_of(server, count):
-    """So many notes, of what happens beside requests and after them."""
-    notes = []
-
-    def enough():
-        notes.extend(ask(server, "/notes"))
-        return len(notes) >= count
-
-    until(enough, f"{count} notes")
-    return notes
 
 
 @pytest.fixture

@@ -158,8 +158,8 @@ impl<'w> Draft<'w> {
         let suspend = match (asked_suspend, loop_engine) {
             (Some(asked), _) => asked.what,
             (None, LoopEngine::Gevent | LoopEngine::CoroAnyEvent) => SuspendEngine::Own,
-            (None, LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado) => SuspendEngine::Greenlet,
-            (None, LoopEngine::Native | LoopEngine::Libuv | LoopEngine::Libev) => SuspendEngine::None,
+            (None, engine) if engine.is_asyncio() => SuspendEngine::Greenlet,
+            (None, _) => SuspendEngine::None,
         };
         let engine = Engine { loop_engine, suspend };
         if let Err((reason, remedy)) = engine.check() {

@@ -264,6 +264,11 @@ impl LoopEngine {
         }
     }
 
+    /// Whether the loop has asyncio's interface.
+    pub fn is_asyncio(self) -> bool {
+        matches!(self, Self::Asyncio | Self::Uvloop | Self::Tornado)
+    }
+
     /// Finds a loop engine by the name given to `--loop`; uWSGI's `simple` and `async` are the native loop.
     pub fn by_name(name: &str) -> Option<Self> {
         if matches!(name, "simple" | "async") {
@@ -423,7 +428,7 @@ mod tests {
         let engine = Engine { loop_engine: LoopEngine::Asyncio, suspend: SuspendEngine::UGreen };
         let (reason, remedy) = engine.check().unwrap_err();
         assert!(reason.contains("asyncio") && reason.contains("ugreen"), "{reason}");
-        assert!(remedy.contains("--asyncio N"), "{remedy}");
+        assert_eq!(remedy, "ask for one of: --asyncio N", "the pairs of this version, and no others");
     }
 
     #[test]

@@ -133,9 +133,6 @@ impl Python {
         } else if context.id == 1 && self.settings.async_mode {
             log_line("*** DANGER *** async mode without coroutine/greenthread engine loaded !!!");
         }
-        if !loops::announces(&self.settings) {
-            announce(server);
-        }
         let code = loops::run(py, server, &self.settings);
         api::call_hook(py, "atexit");
         Ok(code)

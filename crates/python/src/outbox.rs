@@ -54,7 +54,7 @@ pub(crate) fn empty(server: &Server) {
 /// At the end of a turn: sees to it that wishes are looked at which came in the middle of it. The events of the turn may
 /// have been those of their wake-up.
 #[inline]
-pub(crate) fn remember() {
+pub(crate) fn wake_for_rest() {
     if ANY.load(Ordering::Relaxed)
         && let Some(wake) = WAKE.get()
     {

@@ -81,6 +81,7 @@ def run(worker: Worker, wait_for_hub: bool) -> None:
     worker.on_leave(over.set)
     watcher = own.loop.io(worker.fd, READ)
     watcher.start(worker.turn)
+    worker.ready()
     try:
         wait(over.wait, worker)
     finally:

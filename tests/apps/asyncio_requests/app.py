@@ -199,6 +199,35 @@ def subprocesses(query):
     return aio.wait(run())
 
 
+def fork_in_callback(query):
+    """The exit status of a child that leaves by SystemExit where the loop is."""
+    me = greenlet.getcurrent()
+
+    def callback():
+        pid = os.fork()
+        if pid == 0:
+            sys.exit(0)
+        me.switch(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    asyncio.get_running_loop().call_soon(callback)
+    return me.parent.switch()
+
+
+def other_loop(query):
+    """Python lets one loop run in a thread."""
+    found = []
+    coroutine = asyncio.sleep(0)
+    other = asyncio.new_event_loop()
+    for run in (asyncio.run, other.run_until_complete):
+        try:
+            run(coroutine)
+        except RuntimeError as error:
+            found.append(str(error))
+    coroutine.close()
+    other.close()
+    return found
+
+
 def current_task(query):
     """A coroutine that switches to the request stays the task that runs until it is done."""
     me = greenlet.getcurrent()
@@ -352,11 +381,13 @@ PATHS = {
     "/context": context,
     "/current_task": current_task,
     "/eager": eager,
+    "/fork_in_callback": fork_in_callback,
     "/go": let_go,
     "/hello": hello,
     "/keep_a_switch": keep_a_switch,
     "/leave_behind": leave_behind,
     "/notes": take_notes,
+    "/other_loop": other_loop,
     "/outcomes": outcomes,
     "/own": own,
     "/refused": refused,

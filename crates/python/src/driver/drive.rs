@@ -53,7 +53,7 @@ fn turn(py: Python<'_>, server: &'static Server) -> io::Result<Option<Leave>> {
         // The borrow ends with this statement: what is performed may call back.
         let action = server.worker.borrow_mut().next_action();
         let Some(action) = action else {
-            outbox::remember();
+            outbox::wake_for_rest();
             return Ok(None);
         };
         if let Some(leave) = switch::perform(py, server, action) {

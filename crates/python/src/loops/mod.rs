@@ -29,7 +29,7 @@ const BROKEN: i32 = 1;
 pub(crate) fn before_loading(py: Python<'_>, settings: &Settings) -> Result<(), String> {
     match settings.engine.loop_engine {
         LoopEngine::Gevent => gevent::before_loading(py, &settings.python.gevent),
-        engine @ (LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado) => {
+        engine if engine.is_asyncio() => {
             asyncio::before_loading(py, engine)?;
             // What is made before a fork is shared by all workers. Where none comes, the application finds its loop already.
             let forks = settings.master && !settings.lazy_apps;
@@ -46,9 +46,7 @@ pub(crate) fn before_loading(py: Python<'_>, settings: &Settings) -> Result<(), 
 pub(crate) fn before_serving(py: Python<'_>, settings: &Settings) -> Result<(), String> {
     match settings.engine.loop_engine {
         LoopEngine::Gevent => gevent::before_serving(py, &settings.python.gevent),
-        engine @ (LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado) => {
-            asyncio::make(py, engine)
-        }
+        engine if engine.is_asyncio() => asyncio::make(py, engine),
         _ => Ok(()),
     }
 }
@@ -65,17 +63,16 @@ pub(crate) fn prepare(py: Python<'_>, server: &'static Server, settings: &Settin
     Ok(())
 }
 
-/// Whether the loop says itself when it runs: one may open more when it begins, and may fail.
-pub(crate) fn announces(settings: &Settings) -> bool {
-    matches!(settings.engine.loop_engine, LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado)
-}
-
-/// Runs the worker until it leaves, on the loop that the settings ask for; its exit code.
+/// Runs the worker until it leaves, on the loop that the settings ask for; its exit code. Tells the process tree when it
+/// serves: a hosting loop may open more when it begins, and may fail.
 pub(crate) fn run(py: Python<'_>, server: &'static Server, settings: &Settings) -> i32 {
     match settings.engine.loop_engine {
         LoopEngine::Gevent => host(py, |turns| gevent::run(turns, &settings.python.gevent)),
-        LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado => host(py, asyncio::run),
-        _ => drive::run(py, server),
+        engine if engine.is_asyncio() => host(py, asyncio::run),
+        _ => {
+            application::announce(server);
+            drive::run(py, server)
+        }
     }
 }
 
@@ -83,7 +80,7 @@ pub(crate) fn run(py: Python<'_>, server: &'static Server, settings: &Settings) 
 pub(crate) fn introduction(py: Python<'_>, engine: LoopEngine) -> Option<String> {
     let which = match engine {
         LoopEngine::Gevent => gevent::describe(py),
-        LoopEngine::Asyncio | LoopEngine::Uvloop | LoopEngine::Tornado => asyncio::describe(py, engine),
+        engine if engine.is_asyncio() => asyncio::describe(py, engine),
         _ => return None,
     };
     Some(format!("*** running {} loop engine ({}) ***", engine.name(), which.unwrap_or_default()))
