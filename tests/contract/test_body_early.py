@@ -53,8 +53,8 @@ def test_each_byte_is_read_as_it_comes(server):
     client.send(b"0\r\n\r\n")
     assert client.read_chunk() == b""
     (line,) = server.wait_requests(1)
-    # Every piece is waited for and yielded.
-    assert line.switches >= 16
+    # Every piece is yielded; it is waited for only where the client was not quicker.
+    assert line.switches >= 8
 
 
 def test_neighbours_are_served_while_a_body_drips(server):
@@ -240,7 +240,8 @@ def test_only_the_wait_for_the_client_counts_against_it(serve_engine):
     assert client.read_chunk() == b"the body"
     assert client.read_chunk() == b""
     (line,) = server.wait_requests(1)
-    assert line.switches >= 4
+    # The sleep and two parts; the body may have come before it was asked for.
+    assert line.switches >= 3
 
 
 def test_continue_is_sent_when_the_application_reads(server):
@@ -332,7 +333,8 @@ def test_chunked_read_gives_up_after_its_timeout(server):
     assert client.read_chunk() == b"two"
     assert client.read_chunk() == b""
     (line,) = server.wait_requests(1)
-    assert line.switches >= 5
+    # Three parts and the wait in vain; the others end where the client is quicker.
+    assert line.switches >= 4
 
 
 def test_over_the_uwsgi_protocol(serve_engine):
