@@ -41,9 +41,20 @@ def test_variables(serve):
     assert "CONTENT_LENGTH" not in found
 
 
-def test_https(serve):
+@pytest.mark.parametrize(
+    ("scheme", "extra"),
+    [
+        ("https", [("HTTPS", "on")]),
+        ("https", [("UWSGI_SCHEME", "https")]),
+        ("http", [("UWSGI_SCHEME", "http"), ("HTTPS", "on")]),
+        ("http", [("UWSGI_SCHEME", "evil")]),
+        # A client may have said this one.
+        ("http", [("HTTP_X_FORWARDED_PROTO", "https")]),
+    ],
+)
+def test_scheme(serve, scheme, extra):
     server = serve_packets(serve, "environ")
-    assert server.packets().ask(extra=[("HTTPS", "on")]).json()["wsgi.url_scheme"] == "https"
+    assert server.packets().ask(extra=extra).json()["wsgi.url_scheme"] == scheme
 
 
 @pytest.mark.parametrize("size", [0, 1, 5, 65536, 1 << 20, 3_000_000])

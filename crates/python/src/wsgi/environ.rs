@@ -271,11 +271,14 @@ impl EnvironBuilder {
     }
 
     fn uwsgi(&self, py: Python<'_>, request: &Request, environ: &Bound<'_, PyDict>) -> PyResult<()> {
-        let mut https = false;
+        let (mut https, mut scheme) = (false, None);
         for (key, value) in &request.vars {
             let (key, value) = (request.text(*key), request.text(*value));
             // Variables that make uWSGI load code or move about are ignored; empty CONTENT_* mean absent ones; a
             // `Proxy` field of the client would become HTTP_PROXY, which libraries take for their own.
+            if key == b"UWSGI_SCHEME" {
+                scheme = Some(value);
+            }
             if key.starts_with(b"UWSGI_") || key == b"HTTP_PROXY" {
                 continue;
             }
@@ -287,7 +290,8 @@ impl EnvironBuilder {
             }
             environ.set_item(self.variable(py, key), latin1(py, value))?;
         }
-        if https {
+        // What a front end says in so many words counts before that.
+        if scheme == Some(b"https") || (https && scheme != Some(b"http")) {
             environ.set_item(&self.keys.scheme, &self.common.https)?;
         }
         Ok(())
