@@ -25,7 +25,7 @@ def example(name):
 
 
 def test_every_example_has_app_readme_and_test():
-    tested = {"showcase", "nginx"} | {
+    tested = {"showcase", "nginx", "asgi"} | {
         name.removeprefix("test_") for name in globals() if name.startswith("test_")
     }
     for folder in sorted((ROOT / "examples").iterdir()):

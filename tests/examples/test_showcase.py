@@ -28,7 +28,7 @@ def showcase(tmp_path_factory):
         yield server
 
 
-ELSEWHERE = {"showcase", "psycopg2", "asyncio", "gevent", "gevent_django"}
+ELSEWHERE = {"showcase", "psycopg2", "asyncio", "asgi", "gevent", "gevent_django"}
 """Not on the page: itself, and what needs a database or a loop of its own."""
 
 

@@ -22,7 +22,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tests.harness.server import Server
+from tests.harness.server import APPS, Server
 from tests.storm import timers
 from tests.storm.actions import Target, repeat
 from tests.storm.load import Mix, Storm
@@ -42,7 +42,17 @@ ENGINES = {
         Mix(),
     ),
     "tornado": (["--processes", "2", "--tornado", "200"], "suspend", Mix()),
+    "asyncio-asgi": (["--processes", "2", "--asyncio", "200"], "await", Mix()),
+    "uvloop-asgi": (
+        ["--processes", "2", "--asyncio", "200", "--asyncio-loop", "uvloop"],
+        "await",
+        Mix(),
+    ),
+    "tornado-asgi": (["--processes", "2", "--tornado", "200"], "await", Mix()),
 }
+STORM_ASGI = ["--chdir", str(APPS / "asgi_storm"), "--asgi", "app"]
+"""The same application as an ASGI one."""
+
 SHORT = Mix(idle=50, idle_s=1.5, stream_s=2.0, slow_s=0.3)
 FULL = {
     "reload": 200,
@@ -91,7 +101,11 @@ async def storm(engine: str, action: str, args: argparse.Namespace) -> list[str]
     """One server, one action; what was not as it should be."""
     options, waits, mix = ENGINES[engine]
     if action == "timers":
-        return [] if waits == "block" else await timers.measure(options, waits, args.seconds)
+        return (
+            []
+            if waits in ("block", "await")
+            else await timers.measure(options, waits, args.seconds)
+        )
     if args.short:
         mix = replace(
             mix, idle=SHORT.idle, idle_s=SHORT.idle_s, stream_s=SHORT.stream_s, slow_s=SHORT.slow_s
@@ -127,10 +141,11 @@ async def run(
     if action == "upgrade":
         more += ["--control-socket", str(control)]
     path = args.keep_log or folder / "log"
+    app, site = ("storm", []) if waits != "await" else (None, STORM_ASGI)
     server = Server(
         path,
-        "storm",
-        [*options, *more, *args.option],
+        app,
+        [*options, *more, *site, *args.option],
         uwsgi="127.0.0.1:0",
         probe=False,
         env={"STORM_WAITS": waits},

@@ -12,6 +12,18 @@ use crate::say;
 
 const CONTRACT: &str = "tests/contract";
 
+/// What every loop must do alike for ASGI applications: a go of its own, and one on the newest CPython, where tasks begin in
+/// another way, with the first of the loops and without frameworks, which are the environment's.
+const ASGI: &str = "tests/asgi";
+const FRAMEWORKS: [&str; 6] = [
+    "--ignore",
+    "tests/asgi/test_django.py",
+    "--ignore",
+    "tests/asgi/test_fastapi.py",
+    "--ignore",
+    "tests/asgi/test_starlette.py",
+];
+
 /// Tests that meet the interpreter itself at every line, most without knowing an engine: its allocator, greenlets that an
 /// application switches, a driver written in C that lets go of the interpreter and is suspended. They take seconds.
 const BESIDE: [&str; 9] = [
@@ -138,7 +150,7 @@ impl Go<'_> {
     }
 }
 
-/// Which goes there are, the longest first: in `make test` the tests beside the contract; the contract
+/// Which goes there are, the longest first: in `make test` the tests beside the contract, and those of ASGI; the contract
 /// on each interpreter, without a choice of tests with those of [`BESIDE`] on all but the environment's
 /// own, where [`ON_ASYNCIO`] goes by itself; and then the nasty ones once more, on the newest, with the
 /// debugging allocator.
@@ -152,8 +164,9 @@ fn plan<'a>(
     let go = |name, interpreter, arguments| Go { name, interpreter, debug_allocator: false, arguments };
     let mut goes = Vec::new();
     if occasion == Occasion::Everything {
-        let arguments = [&FOLDERS[..], &["--ignore", CONTRACT]].concat();
+        let arguments = [&FOLDERS[..], &["--ignore", CONTRACT, "--ignore", ASGI]].concat();
         goes.push(go("everything else", own, arguments));
+        goes.push(go("asgi", own, vec![ASGI]));
     }
     if !chosen.is_empty() {
         let all = further.iter().chain([own]);
@@ -169,6 +182,8 @@ fn plan<'a>(
     goes.push(go("contract (asyncio)", own, vec![CONTRACT, "-k", ON_ASYNCIO]));
     if newest != own {
         goes.push(go("contract (asyncio)", newest, vec![CONTRACT, "-k", ONE_ON_ASYNCIO]));
+        let arguments = [&[ASGI, "-k", "asyncio"], &FRAMEWORKS[..]].concat();
+        goes.push(go("asgi (asyncio)", newest, arguments));
     }
     let nasty = go("contract (nasty)", newest, vec![CONTRACT, "-m", "nasty", "-k", NOT_ON_ASYNCIO]);
     goes.push(Go { debug_allocator: true, ..nasty });
@@ -199,13 +214,16 @@ mod tests {
             "contract on CPython 3.11.0",
             "contract (asyncio) on CPython 3.11.0",
             "contract (asyncio) on CPython 3.13.0",
+            "asgi (asyncio) on CPython 3.13.0",
             "contract (nasty) on CPython 3.13.0 with PYTHONMALLOC=debug",
         ];
         assert_eq!(titles(&plan(&own, &further, Occasion::Alone, &[])), contract);
         let goes = plan(&own, &further, Occasion::Everything, &[]);
         assert_eq!(goes[0].title(), "everything else on CPython 3.11.0");
-        assert_eq!(goes[0].arguments, ["tests", "conformance", "examples", "--ignore", "tests/contract"]);
-        assert_eq!(titles(&goes[1..]), contract);
+        let beside = ["--ignore", "tests/contract", "--ignore", "tests/asgi"];
+        assert_eq!(goes[0].arguments, [&["tests", "conformance", "examples"], &beside[..]].concat());
+        assert_eq!(goes[1].title(), "asgi on CPython 3.11.0");
+        assert_eq!(titles(&goes[2..]), contract);
     }
 
     #[test]
@@ -213,7 +231,8 @@ mod tests {
         let (own, further) = (interpreter(11), [interpreter(12)]);
         let goes = plan(&own, &further, Occasion::Everything, &[]);
         let beside: Vec<_> = goes.iter().map(|go| go.arguments.contains(&BESIDE[0])).collect();
-        assert_eq!(beside, [false, true, false, false, false, false], "the first go has them in its folders");
+        let once = [false, false, true, false, false, false, false, false];
+        assert_eq!(beside, once, "the first go has them in its folders");
     }
 
     #[test]
@@ -238,7 +257,8 @@ mod tests {
 
     #[test]
     fn what_is_run_exists() {
-        for path in BESIDE.into_iter().chain([CONTRACT]) {
+        let ignored = FRAMEWORKS.into_iter().filter(|word| !word.starts_with('-'));
+        for path in BESIDE.into_iter().chain([CONTRACT, ASGI]).chain(ignored) {
             assert!(repository::root().join(path).exists(), "{path}");
         }
     }

@@ -34,6 +34,10 @@ pub(crate) struct Draft<'w> {
     pub(crate) block_warning_ms: Option<u64>,
     /// Which loop `asyncio` means.
     pub(crate) asyncio_loop: Option<Asked<LoopEngine>>,
+    /// `asgi` without a value.
+    pub(crate) site_is_asgi: Option<Asked<()>>,
+    /// `asgi` with one.
+    pub(crate) asgi: Vec<Asked<()>>,
     /// Options that belong to the gevent loop engine.
     pub(crate) gevent: Vec<Asked<()>>,
     pub(crate) die_on_term: bool,
@@ -102,6 +106,8 @@ impl<'w> Draft<'w> {
             ugreen_stacksize: None,
             block_warning_ms: None,
             asyncio_loop: None,
+            site_is_asgi: None,
+            asgi: Vec::new(),
             gevent: Vec::new(),
             die_on_term: false,
             has_listeners: false,
@@ -155,7 +161,15 @@ impl<'w> Draft<'w> {
             (Some(LoopEngine::Asyncio), Some(asked)) => asked.what,
             (asked, _) => asked.unwrap_or(LoopEngine::Native),
         };
+        let asgi = self.site_is_asgi.iter().chain(&self.asgi).next();
         let suspend = match (asked_suspend, loop_engine) {
+            // Its WSGI applications and signal handlers run on greenlets.
+            (None, engine) if engine.is_asyncio() && asgi.is_some() => SuspendEngine::Tasks,
+            (Some(asked), engine)
+                if engine.is_asyncio() && asgi.is_some() && asked.what == SuspendEngine::Greenlet =>
+            {
+                SuspendEngine::Tasks
+            }
             (Some(asked), _) => asked.what,
             (None, LoopEngine::Gevent | LoopEngine::CoroAnyEvent) => SuspendEngine::Own,
             (None, engine) if engine.is_asyncio() => SuspendEngine::Greenlet,
@@ -170,6 +184,17 @@ impl<'w> Draft<'w> {
                 (None, None) => errors.push(ConfigError::missing(reason, remedy)),
             }
             return;
+        }
+        if let Some(asked) = asgi
+            && !loop_engine.is_asyncio()
+        {
+            errors.push(asked.bad(
+                format!(
+                    "ASGI applications need a loop of asyncio's interface, and {} has none",
+                    engine.name()
+                ),
+                "add asyncio = N (with asyncio-loop = uvloop, if you like) or tornado = N",
+            ));
         }
         if self.async_cores.is_none() {
             if let Some(asked) = asked_loop {
@@ -256,10 +281,18 @@ impl<'w> Draft<'w> {
     fn application(&mut self, errors: &mut Vec<ConfigError>) {
         let python = &self.settings.python;
         let none = python.module.is_none() && python.wsgi_file.is_none() && python.mounts.is_empty();
-        if none && self.settings.need_app {
+        if let Some(asked) = &self.site_is_asgi
+            && python.module.is_none()
+            && python.wsgi_file.is_none()
+        {
+            errors.push(asked.bad(
+                "it names no application, and neither module nor wsgi-file does",
+                "write asgi = module:callable, or add module = module:callable",
+            ));
+        } else if none && self.settings.need_app {
             errors.push(ConfigError::missing(
                 "no application",
-                "add --module mod:callable, --wsgi-file app.py or --mount /prefix=app (or --no-need-app)",
+                "add --module mod:callable, --wsgi-file app.py, --asgi mod:callable or --mount /prefix=app (or --no-need-app)",
             ));
         }
     }

@@ -149,7 +149,7 @@ pub const PAIRS: &[Pair] = &[
         "--asyncio N --asgi APP",
         PYTHON,
         "ASGI applications",
-        false,
+        true,
     ),
     pair(
         LoopEngine::Uvloop,
@@ -165,7 +165,7 @@ pub const PAIRS: &[Pair] = &[
         "--asyncio N --asyncio-loop uvloop --asgi APP",
         PYTHON,
         "ASGI applications on uvloop",
-        false,
+        true,
     ),
     pair(
         LoopEngine::Tornado,
@@ -181,7 +181,7 @@ pub const PAIRS: &[Pair] = &[
         "--tornado N --asgi APP",
         PYTHON,
         "ASGI applications",
-        false,
+        true,
     ),
     pair(LoopEngine::Libuv, SuspendEngine::None, "--loop libuv --async N", ANY, LIBRARY, false),
     pair(
@@ -428,7 +428,10 @@ mod tests {
         let engine = Engine { loop_engine: LoopEngine::Asyncio, suspend: SuspendEngine::UGreen };
         let (reason, remedy) = engine.check().unwrap_err();
         assert!(reason.contains("asyncio") && reason.contains("ugreen"), "{reason}");
-        assert_eq!(remedy, "ask for one of: --asyncio N", "the pairs of this version, and no others");
+        assert_eq!(
+            remedy, "ask for one of: --asyncio N; --asyncio N --asgi APP",
+            "the pairs of this version"
+        );
     }
 
     #[test]

@@ -36,8 +36,8 @@ pub use origin::Origin;
 pub use print::print_config;
 pub use resolve::{Action, Loaded, load, load_inheriting};
 pub use settings::{
-    Address, GeventSettings, Limits, ListenerSpec, LogSettings, MasterSettings, Mount, Patching, Protocol,
-    PythonSettings, Recycling, Settings, SignalSettings, StatusSettings,
+    Address, GeventSettings, Interface, Limits, ListenerSpec, LogSettings, MasterSettings, Mount, Patching,
+    Protocol, PythonSettings, Recycling, Settings, SignalSettings, StatusSettings,
 };
 pub use sources::Entry;
 pub use world::{PathKind, RealWorld, World};

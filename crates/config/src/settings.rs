@@ -145,7 +145,9 @@ pub struct PythonSettings {
     pub wsgi_file: Option<PathBuf>,
     /// Name of the application object where none is written after a `:`; `None` means `application`.
     pub callable: Option<String>,
-    /// Further applications by path prefix, in order.
+    /// Whether that module or file has an ASGI application (`--asgi` without a value).
+    pub site_is_asgi: bool,
+    /// Further applications by path prefix, in order (`--mount`, `--asgi` with a value).
     pub mounts: Vec<Mount>,
     /// Directories to insert at the front of `sys.path`, one by one (the last ends up first). Glob patterns
     /// have been expanded; a pattern without a match and a plain path stand as they were written.
@@ -183,9 +185,30 @@ pub enum Patching {
     BeforeServing,
 }
 
-/// One `--mount`.
+/// How an application is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// PEP 3333.
+    Wsgi,
+    /// ASGI 3.0.
+    Asgi,
+}
+
+impl Interface {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wsgi => "WSGI",
+            Self::Asgi => "ASGI",
+        }
+    }
+}
+
+/// One `--mount`, or one `--asgi`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// Which of the two.
+    pub interface: Interface,
     /// Path prefix: empty for the whole site, otherwise it begins with `/` and does not end with one.
     pub prefix: String,
     /// `x.py` or `x.wsgi` (a file), `mod`, or `mod:callable`.
@@ -407,6 +430,7 @@ impl Default for PythonSettings {
             module: None,
             wsgi_file: None,
             callable: None,
+            site_is_asgi: false,
             mounts: Vec::new(),
             pythonpath: Vec::new(),
             virtualenv: None,

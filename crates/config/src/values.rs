@@ -37,6 +37,11 @@ pub(crate) fn is_off(text: &str) -> bool {
     ["false", "off", "no", "0"].iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
+/// Whether the text is one of those that are commonly written to switch an option on or off, and stands for nothing else.
+pub(crate) fn is_flag(text: &str) -> bool {
+    is_off(text) || ["true", "on", "yes", "1"].iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
 /// A whole number within bounds.
 pub(crate) fn count(text: &str, min: u64, max: u64) -> Parsed<u64> {
     let remedy = || {

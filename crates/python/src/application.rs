@@ -9,7 +9,7 @@ use greenloom_cli::master::{
     fork,
 };
 use greenloom_cli::{Launch, Shared, Workers};
-use greenloom_worker::config::{LoopEngine, Settings};
+use greenloom_worker::config::{Interface, LoopEngine, Settings};
 use greenloom_worker::{Listen, Worker, WorkerOptions, clock};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -19,7 +19,7 @@ use crate::api;
 use crate::api::info::{ServerInfo, set_server_info};
 use crate::chunk_cache;
 use crate::driver::posix_signals;
-use crate::driver::server::{self, Server};
+use crate::driver::server::{self, Listener, Server};
 use crate::load::{self, App};
 use crate::traceback::{log_exception, log_line};
 use crate::{blockers, engine, fork_guard, locks, loops, outbox, signals};
@@ -85,7 +85,11 @@ impl Python {
             ..self.info()
         };
         set_server_info(py, info).map_err(|error| format!("cannot set up the uwsgi module: {error}"))?;
-        let ports: Vec<String> = context.listeners.iter().map(|listener| listener.port.clone()).collect();
+        let addresses: Vec<_> = context
+            .listeners
+            .iter()
+            .map(|listener| Listener { name: listener.name.clone(), port: listener.port.clone() })
+            .collect();
         let instance = Shared::new(&context);
         api::workers::set(Workers::new(&context));
         for app in &self.apps {
@@ -96,7 +100,12 @@ impl Python {
             .into_iter()
             .map(|listener| Listen { fd: listener.fd, protocol: listener.protocol })
             .collect();
-        let options = WorkerOptions { worker_id: context.id, ..WorkerOptions::from_settings(&self.settings) };
+        let streaming = |app: &App| (app.mount.clone(), app.interface == Interface::Asgi);
+        let options = WorkerOptions {
+            worker_id: context.id,
+            streaming: self.apps.iter().map(streaming).collect(),
+            ..WorkerOptions::from_settings(&self.settings)
+        };
         let mut worker = Worker::new(options, listeners, Some(context.control), Box::new(instance))
             .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
         if let Some(locks) = locks::for_worker() {
@@ -116,7 +125,7 @@ impl Python {
         if let Err(error) = enable_faulthandler(py) {
             log_exception(py, error, "cannot enable faulthandler; a crash will leave no traceback:");
         }
-        let server = server::start(py, &self.settings, worker, engine, apps, &ports, context.totals)
+        let server = server::start(py, &self.settings, worker, engine, apps, &addresses, context.totals)
             .map_err(|error| format!("cannot set up worker {}: {error}", context.id))?;
         loops::prepare(py, server, &self.settings)
             .map_err(|error| format!("cannot set up the loop of worker {}: {error}", context.id))?;

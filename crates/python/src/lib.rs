@@ -3,8 +3,8 @@
 //! | folder | room of |
 //! | --- | --- |
 //! | `driver/` | the loop, the one file that switches, what a worker keeps per core |
-//! | `engine/` | what a core's coroutine is: an iterable (`none.rs`), a stack of its own (`ugreen.rs`), a greenlet (`greenlet.rs`) |
-//! | `loops/` | turns under a loop that somebody else owns: gevent's |
+//! | `engine/` | what a core's coroutine is: an iterable (`none.rs`), a stack of its own (`ugreen.rs`), a greenlet (`greenlet.rs`), a task (`tasks.rs`) |
+//! | `loops/` | turns under a loop that somebody else owns: gevent's, asyncio's |
 //! | `job.rs` | what a core runs: a request or a handler of a uwsgi signal |
 //! | `signals.rs` | uwsgi signals: handlers, and what the master is told of them |
 //! | `locks.rs` | user locks of this process |
@@ -13,6 +13,8 @@
 //! | `blockers.rs` | code that keeps the loop from its work |
 //! | `stacks.rs` | what requests in flight do, printed on demand |
 //! | `interp.rs` | thread states of the interpreter: the only file that swaps them |
+//! | `asgi/` | requests of ASGI applications, which are tasks |
+//! | `ending.rs` | what the end of a request means, whatever its application's interface |
 //! | `wsgi/` | a request from its call to its end (`gateway.rs`); environ, `start_response`, `wsgi.input`, file wrapper |
 //! | `api/` | the `uwsgi` module |
 //! | `load.rs` | loading applications |
@@ -25,9 +27,11 @@
 
 mod api;
 mod application;
+mod asgi;
 mod blockers;
 mod chunk_cache;
 mod driver;
+mod ending;
 mod engine;
 mod fork_guard;
 mod interp;
@@ -65,6 +69,8 @@ mod _greenloom {
 
     #[pymodule_export]
     use super::{chunk_cache_stats, main};
+    #[pymodule_export]
+    use crate::asgi::run::Run;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,18 +1,19 @@
 //! Loading of applications: from the settings to callables with their mount points.
 //!
 //! Owns the order of the steps, the identity of apps and the lines that report them. The interpreter's
-//! surroundings are prepared in `surroundings.rs`, one module or file is loaded in `source.rs`, what can go
-//! wrong is said in `failure.rs`, and `route.rs` chooses the app of a request. The server decides when to
+//! surroundings are prepared in `surroundings.rs`, one module or file is loaded in `source.rs`, which interface a
+//! callable has is looked at in `interface.rs`, what can go wrong is said in `failure.rs`, and `route.rs` chooses the app of a request. The server decides when to
 //! load (before the fork, or in each worker) and ends the start when [`load`] fails.
 
 mod failure;
+mod interface;
 mod route;
 mod source;
 mod surroundings;
 
 use std::time::Instant;
 
-use greenloom_worker::config::{PythonSettings, Settings};
+use greenloom_worker::config::{Interface, PythonSettings, Settings};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -30,7 +31,9 @@ pub(crate) struct App {
     pub(crate) id: usize,
     /// Path prefix: empty for the whole site, otherwise it begins with `/` and does not end with one.
     pub(crate) mount: String,
-    /// What is called with `(environ, start_response)`.
+    /// How it is called.
+    pub(crate) interface: Interface,
+    /// What is called: with `(environ, start_response)`, or with `(scope, receive, send)`.
     pub(crate) callable: Py<PyAny>,
     /// How long loading took, in whole seconds.
     pub(crate) seconds: u64,
@@ -76,13 +79,14 @@ enum Request {
     /// `--import`: for its effects only.
     Import { asked: String, source: Source },
     /// An application for a path prefix.
-    App { asked: String, mount: String, source: Source },
+    App { asked: String, mount: String, source: Source, interface: Interface },
 }
 
 /// What to load, in uWSGI's order: imports, module, file, mounts.
 fn requests(python: &PythonSettings) -> Vec<Request> {
     let callable = python.callable.as_deref();
-    let whole_site = |asked, source| Request::App { asked, mount: String::new(), source };
+    let interface = if python.site_is_asgi { Interface::Asgi } else { Interface::Wsgi };
+    let whole_site = |asked, source| Request::App { asked, mount: String::new(), source, interface };
     let mut requests: Vec<Request> = python
         .imports
         .iter()
@@ -97,9 +101,14 @@ fn requests(python: &PythonSettings) -> Vec<Request> {
         requests.push(whole_site(format!("--wsgi-file {}", path.display()), source));
     }
     requests.extend(python.mounts.iter().map(|mount| Request::App {
-        asked: format!("--mount {}={} ({})", mount.prefix, mount.app, mount.origin),
+        asked: match mount.interface {
+            Interface::Asgi if mount.prefix.is_empty() => format!("--asgi {} ({})", mount.app, mount.origin),
+            Interface::Asgi => format!("--asgi {}={} ({})", mount.prefix, mount.app, mount.origin),
+            Interface::Wsgi => format!("--mount {}={} ({})", mount.prefix, mount.app, mount.origin),
+        },
         mount: mount.prefix.clone(),
         source: Source::mounted(&mount.app, callable),
+        interface: mount.interface,
     }));
     requests
 }
@@ -114,16 +123,16 @@ impl Loading {
         let started = Instant::now();
         match request {
             Request::Import { asked, source } => self.loader.module(py, source, asked).map(drop),
-            Request::App { asked, mount, source } => {
+            Request::App { asked, mount, source, interface } => {
                 let label = self.label(mount, asked);
                 let module = self.loader.module(py, source, &label)?;
                 if mount.is_empty()
                     && let Some(applications) = several(&module, source)
                 {
-                    return self.add_several(&module, &applications, asked, started);
+                    return self.add_several(&module, &applications, *interface, asked, started);
                 }
                 let callable = source::callable(&module, source.callable(), &label)?;
-                self.add(mount, callable, asked, started)
+                self.add(mount, callable, *interface, asked, started)
             }
         }
     }
@@ -133,6 +142,7 @@ impl Loading {
         &mut self,
         module: &Bound<'_, PyModule>,
         applications: &Bound<'_, PyDict>,
+        interface: Interface,
         asked: &str,
         started: Instant,
     ) -> Result<(), LoadFailure> {
@@ -149,7 +159,7 @@ impl Loading {
                 }
                 Err(_) => source::check_callable(&value, &format!("applications[{key:?}]"), &label)?,
             };
-            self.add(&mount, callable, asked, started)?;
+            self.add(&mount, callable, interface, asked, started)?;
         }
         Ok(())
     }
@@ -158,9 +168,11 @@ impl Loading {
         &mut self,
         mount: &str,
         callable: Bound<'_, PyAny>,
+        interface: Interface,
         asked: &str,
         started: Instant,
     ) -> Result<(), LoadFailure> {
+        interface::check(&callable, interface, &self.label(mount, asked))?;
         if let Some(first) = self.apps.iter().find(|app| app.mount == mount) {
             return Err(LoadFailure::MountTaken {
                 asked: asked.to_owned(),
@@ -171,6 +183,7 @@ impl Loading {
         self.apps.push(App {
             id: self.apps.len(),
             mount: mount.to_owned(),
+            interface,
             callable: callable.unbind(),
             seconds: started.elapsed().as_secs(),
         });
@@ -205,11 +218,12 @@ fn report(apps: &[App]) {
     let interpreter = unsafe { ffi::PyInterpreterState_Get() };
     let pid = std::process::id();
     let default = apps.iter().position(|app| app.mount.is_empty()).unwrap_or(0);
-    for App { id, mount, seconds, .. } in apps {
+    for App { id, mount, interface, seconds, .. } in apps {
         let suffix = if *id == default { " (default app)" } else { "" };
         log_line(&format!(
-            "WSGI app {id} (mountpoint='{mount}') ready in {seconds} seconds on interpreter {interpreter:p} \
-             pid: {pid}{suffix}"
+            "{} app {id} (mountpoint='{mount}') ready in {seconds} seconds on interpreter {interpreter:p} \
+             pid: {pid}{suffix}",
+            interface.name()
         ));
     }
 }

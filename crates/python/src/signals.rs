@@ -11,10 +11,11 @@ use pyo3::prelude::*;
 
 use crate::api::cancelled;
 use crate::driver::server::Server;
+use crate::ending::Ending;
 use crate::fork_guard;
 use crate::outbox::{self, Wish};
 use crate::traceback::{log_exception, log_line};
-use crate::wsgi::gateway::{Ending, returned};
+use crate::wsgi::gateway::returned;
 
 /// Timers that a process may register: 64 each of the two kinds that the API has, which are one here.
 const MOST_TIMERS: usize = 128;

@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+use crate::asgi;
 use crate::driver::server::{self, Server, peek};
 use crate::traceback::{log_exception, write_log};
 
@@ -33,7 +34,7 @@ pub(crate) fn print(py: Python<'_>, running: Option<&Bound<'_, PyAny>>) {
         requests.len()
     );
     for request in &requests {
-        append(&mut text, request);
+        append(&mut text, request, server.engine.awaits(server, request.core));
         let frames = if request.doing == Doing::Runs && running.is_some() {
             running.map(outward).unwrap_or_default()
         } else {
@@ -53,12 +54,16 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).escape_debug().to_string()
 }
 
-fn append(text: &mut String, request: &InFlight) {
+fn append(text: &mut String, request: &InFlight, awaits: bool) {
     let what = match request.signal {
         Some(number) => format!("handler of signal {number}"),
         None => format!("{} {}", printable(&request.method), printable(&request.uri)),
     };
-    let _ = write!(text, "core {}: {what}, {} ms old, {}", request.core.0, request.age_ms, request.doing);
+    let _ = write!(text, "core {}: {what}, {} ms old, ", request.core.0, request.age_ms);
+    let _ = match request.doing {
+        Doing::OwnSwitch | Doing::Waits { .. } if awaits => write!(text, "awaits"),
+        ref doing => write!(text, "{doing}"),
+    };
     if let Some(why) = request.cancelled {
         let _ = write!(text, ", cancelled: {why}");
     }
@@ -70,21 +75,35 @@ fn suspended<'py>(py: Python<'py>, server: &'static Server, request: &InFlight) 
     if let Some(frame) = server.engine.frame(py, request.core) {
         return outward(&frame);
     }
-    // Between two parts of its response: only its generators stand somewhere.
+    // Between two parts of its response only its generators stand somewhere, and a task stands where its coroutines do.
     let mut frames = Vec::new();
-    let mut iterator = peek(py, &server.slot(request.core).iterator).map(|iterator| iterator.into_bound(py));
-    while let Some(generator) = iterator.take()
+    let outermost = if server.engine.awaits(server, request.core) {
+        asgi::gateway::coroutine(py, server, request.core)
+    } else {
+        peek(py, &server.slot(request.core).iterator)
+    };
+    let mut next = outermost.map(|object| object.into_bound(py));
+    while let Some(object) = next.take()
         && frames.len() < FRAMES
-        // SAFETY: attached; any object may be asked. Other objects would run code of the application to answer.
-        && unsafe { ffi::PyGen_CheckExact(generator.as_ptr()) } != 0
+        && let Some((frame, within)) = links(&object)
     {
-        let attribute = |name| generator.getattr_opt(name).ok().flatten().filter(|value| !value.is_none());
-        if let Some(frame) = attribute(intern!(py, "gi_frame")) {
-            frames.push(frame);
-        }
-        iterator = attribute(intern!(py, "gi_yieldfrom"));
+        let attribute = |name: &str| object.getattr_opt(name).ok().flatten().filter(|value| !value.is_none());
+        frames.extend(attribute(frame));
+        next = attribute(within);
     }
     frames
+}
+
+/// Names of the attributes that hold the frame of a generator or coroutine, and what it stands in. Other objects would run
+/// code of the application to answer.
+fn links(object: &Bound<'_, PyAny>) -> Option<(&'static str, &'static str)> {
+    // SAFETY: attached; any object may be asked.
+    if unsafe { ffi::PyGen_CheckExact(object.as_ptr()) } != 0 {
+        return Some(("gi_frame", "gi_yieldfrom"));
+    }
+    // SAFETY: as above.
+    let is_coroutine = unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) } != 0;
+    is_coroutine.then_some(("cr_frame", "cr_await"))
 }
 
 /// A frame and its callers, the outermost first.

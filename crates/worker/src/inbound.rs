@@ -259,7 +259,7 @@ impl Worker {
         };
         let continue_due =
             request.source == crate::Source::Http && request.head.expect_continue && !body_has_begun;
-        if self.starts_early(&request) {
+        if self.starts_early(&request, body.0) {
             request.body = crate::Body::Empty;
             request.incoming = Some(Box::new(Incoming::new(body.1, continue_due)));
             return self.request_complete(key, request);

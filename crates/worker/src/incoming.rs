@@ -6,7 +6,8 @@
 //!
 //! - **Bounds.** At most `--output-buffer` bytes lie here unread (besides one receive's worth that has not been decoded);
 //!   then the socket is left alone, and TCP tells the client.
-//! - **Whose time it is.** Only the time in which the core stands in [`Worker::await_body`] counts against
+//! - **Whose time it is.** Only the time in which the core stands in [`Worker::await_body`], or its task waits for what it
+//!   has asked for ([`Worker::want_body`]), counts against
 //!   `--body-timeout` and `--body-min-rate`: a client that was ready to send while the application did something else
 //!   has nothing to answer for. Every byte earns its time, whenever it came.
 //! - **The client leaves.** A body that can no longer become complete fails: bytes that came before are read first, then
@@ -24,17 +25,19 @@ use std::fmt;
 use greenloom_proto::http1::body::{BodyError, ChunkEvent};
 use greenloom_proto::http1::response::CONTINUE;
 
-use crate::CoreId;
-use crate::Wakeup;
 use crate::connection::{After, BodyFraming, State as ConnectionState};
 use crate::cores::table::State;
 use crate::request::Request;
 use crate::slots::Key;
 use crate::suspension::covers;
 use crate::worker::{Worker, kind};
+use crate::{Action, CoreId, News, Wakeup};
 
 /// Bytes a core may read in a row before others get their turn: about as long as a slice of yields (100 us).
 const SLICE_BYTES: usize = 256 * 1024;
+
+/// A body up to so many announced bytes is complete before even a streaming application starts.
+const COLLECTED_BYTES: u64 = 64 * 1024;
 
 /// What [`Worker::read_body`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +122,8 @@ pub(crate) struct Incoming {
     continue_due: bool,
     /// Bytes read since the core last gave way.
     slice: usize,
+    /// A task waits for bytes.
+    wanted: bool,
     /// When the core began to wait for bytes, and how long it has waited before.
     wait_began_ms: u64,
     waited_ms: u64,
@@ -139,6 +144,7 @@ impl Incoming {
             received: 0,
             continue_due,
             slice: 0,
+            wanted: false,
             wait_began_ms: 0,
             waited_ms: 0,
             gives_up_ms: None,
@@ -270,6 +276,34 @@ impl Worker {
             return;
         }
         self.cores[core].state = State::Reading;
+        self.begin_body_wait(core, timeout_ms);
+    }
+
+    /// A task waits for its body; `false`: there is no need to, and the news are on their way.
+    pub(crate) fn body_is_wanted(&mut self, core: CoreId) -> bool {
+        let news = self.body_has_news(core);
+        if let Some(incoming) = &mut self.cores[core].incoming {
+            incoming.slice = 0;
+            if std::mem::replace(&mut incoming.wanted, !news) {
+                return true;
+            }
+        }
+        if news {
+            self.decide(core, Action::News(core, News::Body));
+            return false;
+        }
+        self.begin_body_wait(core, None);
+        true
+    }
+
+    /// Nobody waits for a body any more, and how long somebody has is not known.
+    pub(crate) fn body_is_unwanted(&mut self, core: CoreId) {
+        if let Some(incoming) = &mut self.cores[core].incoming {
+            incoming.wanted = false;
+        }
+    }
+
+    fn begin_body_wait(&mut self, core: CoreId, timeout_ms: Option<u64>) {
         let now_ms = self.reactor.refresh_now();
         if let Some(incoming) = &mut self.cores[core].incoming {
             incoming.wait_began_ms = now_ms;
@@ -285,13 +319,26 @@ impl Worker {
         }
     }
 
+    /// Whether the body of a core has been read to its end.
+    pub fn body_has_ended(&self, core: CoreId) -> bool {
+        let incoming = self.cores[core].incoming.as_ref();
+        incoming.is_none_or(|body| body.tail == Tail::Complete && body.held() == 0)
+    }
+
     fn body_has_news(&self, core: CoreId) -> bool {
         self.cores[core].incoming.as_ref().is_none_or(|incoming| incoming.has_news())
     }
 
-    /// Whether a request starts before its body is there.
-    pub(crate) fn starts_early(&self, request: &Request) -> bool {
-        self.options.body_early.iter().any(|prefix| covers(prefix.as_bytes(), request.path()))
+    /// Whether a request starts before its body is there, of which so many bytes were announced.
+    pub(crate) fn starts_early(&self, request: &Request, announced: Option<u64>) -> bool {
+        let path = request.path();
+        if self.options.body_early.iter().any(|prefix| covers(prefix.as_bytes(), path)) {
+            return true;
+        }
+        let app = self.options.streaming.iter().filter(|(mount, _)| covers(mount.as_bytes(), path));
+        let streams = app.max_by_key(|(mount, _)| mount.len()).is_some_and(|&(_, streams)| streams);
+        // A body that is small anyway gives its client no core to hold.
+        streams && announced.is_none_or(|length| length > COLLECTED_BYTES)
     }
 
     /// Whether a core has room for more of its body.
@@ -324,8 +371,8 @@ impl Worker {
         }
     }
 
-    /// Why the body of a core has failed.
-    pub(crate) fn body_failure(&self, core: CoreId) -> Option<BodyFailure> {
+    /// Why the body of a core has failed, if it has.
+    pub fn body_failure(&self, core: CoreId) -> Option<BodyFailure> {
         match self.cores[core].incoming.as_ref()?.tail {
             Tail::Failed(failure) => Some(failure),
             Tail::Open | Tail::Complete => None,
@@ -364,7 +411,10 @@ impl Worker {
             // What has arrived in time may not have been looked at yet.
             self.receive_body(core);
         }
-        if self.body_due_ms(core).is_some_and(|due| due <= now_ms) {
+        let late = self.body_due_ms(core).is_some_and(|due| due <= now_ms);
+        if late && self.cores[core].incoming.as_ref().is_some_and(|incoming| incoming.wanted) {
+            self.decide(core, Action::News(core, News::Late));
+        } else if late {
             self.fail_body(core, BodyFailure::TooSlow);
         } else if self.body_timer_ms(core).is_some_and(|at| at <= now_ms) {
             self.end_body_wait(core);
@@ -376,7 +426,8 @@ impl Worker {
     /// When the time of a body is up for which a core waits.
     fn body_due_ms(&self, core: CoreId) -> Option<u64> {
         let slot = &self.cores[core];
-        let incoming = slot.incoming.as_ref().filter(|_| slot.state == State::Reading)?;
+        let incoming =
+            slot.incoming.as_ref().filter(|incoming| slot.state == State::Reading || incoming.wanted)?;
         let earned =
             incoming.received.saturating_mul(1000).checked_div(self.options.body_min_rate).unwrap_or(0);
         let left = (self.options.body_timeout_ms + earned).saturating_sub(incoming.waited_ms);
@@ -406,16 +457,24 @@ impl Worker {
 
     /// There is something to read: a core that waits for it goes on.
     fn body_came(&mut self, core: CoreId) {
-        if self.cores[core].state == State::Reading && self.body_has_news(core) {
+        let slot = &self.cores[core];
+        let waits = slot.state == State::Reading || slot.incoming.as_ref().is_some_and(|body| body.wanted);
+        if waits && self.body_has_news(core) {
             self.end_body_wait(core);
         }
     }
 
     fn end_body_wait(&mut self, core: CoreId) {
+        let mut wanted = false;
         if let Some(incoming) = &mut self.cores[core].incoming {
             incoming.waited_ms += self.reactor.now_ms().saturating_sub(incoming.wait_began_ms);
+            wanted = std::mem::take(&mut incoming.wanted);
         }
-        self.go_on(core, Wakeup::Input);
+        if wanted {
+            self.decide(core, Action::News(core, News::Body));
+        } else {
+            self.go_on(core, Wakeup::Input);
+        }
     }
 
     /// Looks at the socket, although nothing may have happened there.

@@ -10,6 +10,7 @@
 //! | 4. start: the driver gets [`Action::Start`] | `worker.rs` |
 //! | 5. suspend and resume: waits, yields, back-pressure | `suspension.rs`, `cores/watch.rs`, `schedule.rs` |
 //! |    read a body that is still coming (`--body-early`) | `incoming.rs` |
+//! |    or let the hosting loop run it as a task | `tasks.rs` |
 //! | 6. write the response | `outbound.rs`, `flusher.rs`, `connection/output.rs` |
 //! | 7. log, free the core | `outbound.rs`, `request_lines.rs`, `request_log/` |
 //! | 8. keep the connection alive, or close it | `outbound.rs`, `inbound.rs` |
@@ -75,6 +76,7 @@ mod signals;
 mod slots;
 mod standing;
 mod suspension;
+mod tasks;
 mod vitals;
 mod worker;
 
@@ -97,6 +99,7 @@ pub use outbound::{Failure, Written};
 pub use request::{Request, Source};
 pub use signals::Orders;
 pub use suspension::{Outcome, Yielded};
+pub use tasks::News;
 pub use worker::{Counters, Worker};
 
 /// What a driver has to do next.
@@ -108,6 +111,8 @@ pub enum Action {
     Signal(CoreId, u8),
     /// The coroutine of this core goes on, for this reason.
     Resume(CoreId, Wakeup),
+    /// Something that the application of this core has asked for; only tasks ask (see `tasks.rs`).
+    News(CoreId, News),
     /// The coroutine of this core was told to end again and again, and has suspended every time: forget it where it
     /// stands, without running any of its code, and call [`Worker::fail`], or [`Worker::end_handler`].
     Abandon(CoreId),

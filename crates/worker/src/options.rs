@@ -29,6 +29,8 @@ pub struct WorkerOptions {
     pub body_min_rate: u64,
     /// Requests below these paths start before their body is there; a prefix ends where a slash or the path does.
     pub body_early: Vec<String>,
+    /// Mount points of the applications, and whether those read bodies as they come; the longest that covers a path counts.
+    pub streaming: Vec<(String, bool)>,
     /// Idle time between requests; 0: one request per connection.
     pub keep_alive_ms: u64,
     /// Longest time without progress of a write.
@@ -87,6 +89,7 @@ impl WorkerOptions {
             body_timeout_ms: limits.body_timeout_ms,
             body_min_rate: limits.body_min_rate,
             body_early: limits.body_early.clone(),
+            streaming: Vec::new(),
             keep_alive_ms: limits.keep_alive_ms,
             write_stall_ms: limits.socket_timeout_ms,
             request_timeouts: limits.request_timeouts.clone(),

@@ -89,6 +89,12 @@ impl Worker {
         self.cores[core].connection.is_some()
     }
 
+    /// Whether nobody gets what the application of a core makes from now on: its client has left, or the request was told to
+    /// end.
+    pub fn nobody_reads(&self, core: CoreId) -> bool {
+        self.cores[core].cancelled.is_some() || self.cores[core].connection.is_none()
+    }
+
     /// The number of the client's socket.
     pub fn client_fd(&self, core: CoreId) -> Option<std::os::fd::RawFd> {
         use std::os::fd::AsRawFd as _;

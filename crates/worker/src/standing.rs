@@ -89,13 +89,18 @@ impl Worker {
         | Action::Resume(core, _)
         | Action::Abandon(core) = action
         {
-            self.watch.running = Some(core);
-            if let Some(beacon) = &self.beacon {
-                beacon.set_busy(true);
-            }
-            self.tell_deadline(core);
-            self.instance.stamp(self.reactor.now_ms(), Activity::Runs(core));
+            self.gives_control(core);
         }
+    }
+
+    /// `core` gets control; the clock has just been looked at.
+    pub(crate) fn gives_control(&mut self, core: CoreId) {
+        self.watch.running = Some(core);
+        if let Some(beacon) = &self.beacon {
+            beacon.set_busy(true);
+        }
+        self.tell_deadline(core);
+        self.instance.stamp(self.reactor.now_ms(), Activity::Runs(core));
     }
 
     /// The loop has got control back; the clock has just been looked at.

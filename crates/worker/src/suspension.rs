@@ -17,7 +17,7 @@ use crate::{Action, Cancel, CoreId, Interest, Wakeup};
 
 /// How long a core whose yields are coalesced may go on before others get a look, and how many bytes it may gather.
 const SLICE_NS: u64 = 100_000;
-const SLICE_BYTES: usize = 16 * 1024;
+pub(crate) const SLICE_BYTES: usize = 16 * 1024;
 
 /// How long a client that has closed its side is worked for before it counts as gone.
 const HALF_CLOSED_MS: u64 = 500;
@@ -225,7 +225,7 @@ impl Worker {
     }
 
     /// Lets the client of a suspended core go if it has left.
-    fn gives_up_client(&mut self, core: CoreId) -> bool {
+    pub(crate) fn gives_up_client(&mut self, core: CoreId) -> bool {
         let gone = self.waits_for_nobody(core);
         if gone && let Some(key) = self.cores[core].connection {
             self.lose_client(key);
@@ -280,17 +280,9 @@ impl Worker {
 
     /// What every suspension begins with; `false`: the request is cancelled, and its coroutine will be told (again).
     pub(crate) fn begin_suspension(&mut self, core: CoreId) -> bool {
-        self.ask_for_turn();
-        self.flush(core);
-        self.watch_client(core);
+        self.note_suspension(core);
         let now_ms = self.now_ms();
         let slot = &mut self.cores[core];
-        slot.switches += 1;
-        slot.first_slice = false;
-        slot.epoch = slot.epoch.wrapping_add(1);
-        if slot.state == State::Queued {
-            self.schedule.remove(core);
-        }
         if slot.cancelled.is_some() {
             self.forget_waits(core);
             // Not at once: a coroutine that never ends must not keep the others from their turns.
@@ -308,6 +300,20 @@ impl Worker {
         };
         self.cancel_now(core, why);
         false
+    }
+
+    /// Counts a suspension, and sends what the core has written.
+    pub(crate) fn note_suspension(&mut self, core: CoreId) {
+        self.ask_for_turn();
+        self.flush(core);
+        self.watch_client(core);
+        let slot = &mut self.cores[core];
+        slot.switches += 1;
+        slot.first_slice = false;
+        slot.epoch = slot.epoch.wrapping_add(1);
+        if slot.state == State::Queued {
+            self.schedule.remove(core);
+        }
     }
 
     /// Whether a core waits in the middle of a response while its client has closed its side. Such a client may still
@@ -391,6 +397,7 @@ impl Worker {
     }
 
     pub(crate) fn output_drained(&mut self, core: CoreId) {
+        self.room_came(core);
         if self.cores[core].state == State::Stalled {
             self.go_on(core, Wakeup::Drained);
         }
@@ -421,7 +428,7 @@ impl Worker {
 
     /// Sees to it that a waiting core is looked at when its deadline is over. One entry in the heap serves wait after
     /// wait, like a connection's.
-    fn arm_core(&mut self, core: CoreId) {
+    pub(crate) fn arm_core(&mut self, core: CoreId) {
         let slot = &mut self.cores[core];
         let Some(deadline_ns) = slot.deadline_ns else { return };
         // The reactor counts whole milliseconds. A wait that begins now ends at this fraction of one, too; one that
@@ -447,6 +454,10 @@ impl Worker {
             return self.arm_core(core);
         }
         self.drop_waits(core);
+        if self.cores[core].cancelled.is_some() {
+            // A task that was told to end, and goes on cleaning up.
+            return self.resume_queued(core);
+        }
         self.cores[core].timed_out = true;
         self.go_on(core, Wakeup::Wait);
     }

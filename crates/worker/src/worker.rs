@@ -381,6 +381,7 @@ impl Worker {
                             self.drain_output(key);
                         }
                         self.advance(key);
+                        self.room_in_turn(key);
                     }
                 }
                 Phase::Parked => {

@@ -294,7 +294,9 @@ mod tests {
                         self.steps.remove(&core).expect("a core without a request was given up");
                         self.worker.fail(core);
                     }
-                    Action::Signal(..) | Action::Leave(_) => unreachable!("nobody asked for it"),
+                    Action::News(..) | Action::Signal(..) | Action::Leave(_) => {
+                        unreachable!("nobody asked for it")
+                    }
                 }
             }
             for core in self.steps.keys() {

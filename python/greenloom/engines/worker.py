@@ -16,6 +16,18 @@ class Worker(Protocol):
     def turn(self) -> None:
         """Do what can be done now; never blocks, and raises nothing."""
 
+    def lifespans(self) -> list[tuple[Callable[..., object], dict[str, object], str]]:
+        """For each ASGI application the callable, the scope of its lifespan, and its name."""
+
+    def refuse(self, reason: str) -> None:
+        """Say why the worker cannot serve; it leaves."""
+
+    def give_up(self) -> None:
+        """End requests whose tasks do not."""
+
+    def log(self, line: str) -> None:
+        """Write a line to the log."""
+
     def ready(self) -> None:
         """Tell the process tree that this worker serves."""
 

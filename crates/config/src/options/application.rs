@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::{Arg, Category, Given, OptionDef};
-use crate::draft::Draft;
-use crate::settings::Mount;
-use crate::values::{Parsed, Refusal};
+use crate::draft::{Asked, Draft};
+use crate::settings::{Interface, Mount};
+use crate::values::{self, Parsed, Refusal};
 use crate::world;
 
 pub(super) const CATEGORY: Category = Category {
@@ -27,6 +27,9 @@ const OPTIONS: &[OptionDef] = &[
     OptionDef::set("mount", Arg::Required("/PREFIX=APP"), mount, "serve APP below a path prefix")
         .repeatable()
         .details("APP is x.py, x.wsgi, a module or module:callable. The longest prefix wins, and a prefix ends at a slash: /shop serves /shop and /shop/a, not /shopping."),
+    OptionDef::set("asgi", Arg::OptionalNext("[/PREFIX=]APP"), asgi, "serve APP, an ASGI application")
+        .repeatable()
+        .details("APP is named as for mount; without a prefix it has the whole site. Without a value, the application of module or wsgi-file is ASGI. Needs the loop of asyncio, uvloop or Tornado. WSGI applications can be mounted beside it."),
     OptionDef::set("pythonpath", Arg::Required("DIRECTORY"), pythonpath, "add a directory to sys.path")
         .aliases(&["python-path", "pp"])
         .repeatable()
@@ -80,13 +83,35 @@ fn callable(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
 }
 
 fn mount(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
+    add_mount(draft, given, Interface::Wsgi)
+}
+
+fn asgi(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
+    if given.value.is_empty() || values::is_flag(given.value) {
+        let on = given.value.is_empty() || values::flag(given.value);
+        draft.settings.python.site_is_asgi = on;
+        draft.site_is_asgi = on.then(|| Asked::new((), given));
+        return Ok(());
+    }
+    add_mount(draft, given, Interface::Asgi)?;
+    draft.asgi.push(Asked::new((), given));
+    Ok(())
+}
+
+fn add_mount(draft: &mut Draft<'_>, given: &Given<'_>, interface: Interface) -> Parsed<()> {
     let (prefix, app) = match given.value.split_once('=') {
         Some((prefix, app)) => (prefix.trim(), app.trim()),
         None => ("", given.value),
     };
     let prefix = prefix.trim_end_matches('/');
     if app.is_empty() || !(prefix.is_empty() || prefix.starts_with('/')) {
-        return Err(Refusal::new("not a mount", "write /prefix=module:callable or /prefix=file.py"));
+        return Err(Refusal::new(
+            "not a mount",
+            match interface {
+                Interface::Wsgi => "write /prefix=module:callable or /prefix=file.py",
+                Interface::Asgi => "write module:callable, file.py or /prefix=module:callable",
+            },
+        ));
     }
     if draft.settings.python.mounts.iter().any(|other| other.prefix == prefix) {
         return Err(Refusal::new(
@@ -97,6 +122,7 @@ fn mount(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
     draft.settings.python.mounts.push(Mount {
         prefix: prefix.to_owned(),
         app: app.to_owned(),
+        interface,
         origin: given.origin.clone(),
     });
     Ok(())

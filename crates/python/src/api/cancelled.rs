@@ -37,6 +37,11 @@ pub(crate) fn client_gone() -> PyErr {
     ClientGone::new_err("write error")
 }
 
+/// The exception of a message that no client will get.
+pub(crate) fn nobody_reads(why: &str) -> PyErr {
+    ClientGone::new_err(format!("nobody gets what is sent: {why}"))
+}
+
 /// The exception for one reason.
 pub(crate) fn error(py: Python<'_>, why: Cancel) -> PyErr {
     let error = Cancelled::new_err(format!("the request was cancelled: {why}"));

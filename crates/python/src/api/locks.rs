@@ -46,6 +46,16 @@ fn lock(py: Python<'_>, number: i64) -> PyResult<()> {
     let (locks, number) = find("lock", number)?;
     match server::current("lock") {
         Ok((server, core)) if server.engine.can_pause(py, server, core) => wait(py, server, core, number),
+        Ok((server, core)) if server.engine.awaits(server, core) => {
+            if locks.acquire(number) {
+                return Ok(());
+            }
+            locks.withdraw(number);
+            Err(PyRuntimeError::new_err(format!(
+                "uwsgi.lock({number}): somebody has the lock, and waiting for it would keep the loop from everybody else: \
+                 an ASGI application awaits an asyncio.Lock, or asks uwsgi.is_locked() and awaits asyncio.sleep()"
+            )))
+        }
         _ => block(py, locks, number),
     }
 }

@@ -48,7 +48,7 @@ fn exchange(py: Python<'_>, fd: i32, number: u8, timeout_s: f64) -> PyResult<Opt
     let posix = py.import("posix")?;
     let mut answer = Vec::new();
     while answer.len() < 4 {
-        if !waits::wait_here(py, fd, Interest::Read, timeout_s)? {
+        if !waits::wait_here(py, "signal", fd, Interest::Read, timeout_s)? {
             return Ok(None);
         }
         let bytes: Vec<u8> = match posix.call_method1(intern!(py, "read"), (fd, 4 - answer.len())) {

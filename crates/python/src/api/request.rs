@@ -34,9 +34,32 @@ pub(super) fn find(given: Given<'_, '_>) -> PyResult<(&'static Server, CoreId)> 
     Ok(found)
 }
 
+/// Refuses a call that an ASGI application has something else for, which is to be done `instead`.
+pub(super) fn not_in_a_task(
+    server: &'static Server,
+    core: CoreId,
+    name: &str,
+    instead: &str,
+) -> PyResult<()> {
+    if server.engine.awaits(server, core) {
+        return Err(PyRuntimeError::new_err(format!(
+            "uwsgi.{name}() is not for ASGI applications, whose requests are tasks: {instead}"
+        )));
+    }
+    Ok(())
+}
+
+/// The request that a call named `name` writes to, past its application's interface.
+fn find_writable(given: Given<'_, '_>, name: &str) -> PyResult<(&'static Server, CoreId)> {
+    let (server, core) = find(given)?;
+    not_in_a_task(server, core, name, "send http.response.start and http.response.body")?;
+    Ok((server, core))
+}
+
 /// The request's body.
 pub(crate) fn input(py: Python<'_>, given: Given<'_, '_>) -> PyResult<Py<Input>> {
     let (server, core) = find(given)?;
+    not_in_a_task(server, core, "chunked_read", "await receive()")?;
     peek(py, &server.slot(core).input).ok_or_else(|| PyRuntimeError::new_err("the request has ended"))
 }
 
@@ -54,14 +77,14 @@ pub(crate) fn connection_fd(given: Given<'_, '_>) -> PyResult<RawFd> {
 
 /// Bytes to the client as they are, past head and framing; `false`: it is gone.
 pub(crate) fn send_raw(py: Python<'_>, given: Given<'_, '_>, bytes: &[u8]) -> PyResult<bool> {
-    let (server, core) = find(given)?;
+    let (server, core) = find_writable(given, "send")?;
     fork_guard::check();
     gateway::send_raw(py, server, core, bytes)
 }
 
 /// Body bytes to the client, the head first.
 pub(crate) fn write_body(py: Python<'_>, given: Given<'_, '_>, bytes: &[u8]) -> PyResult<()> {
-    let (server, core) = find(given)?;
+    let (server, core) = find_writable(given, "sendfile")?;
     write_now(py, server, core, bytes)
 }
 
@@ -80,7 +103,7 @@ pub(crate) fn logvar(given: Given<'_, '_>, key: &[u8]) -> PyResult<Option<Vec<u8
 
 /// Notes that the request is answered with a file.
 pub(crate) fn note_file(given: Given<'_, '_>) -> PyResult<()> {
-    let (server, core) = find(given)?;
+    let (server, core) = find_writable(given, "sendfile")?;
     server.worker.borrow_mut().note_file(core);
     Ok(())
 }
@@ -94,7 +117,7 @@ pub(crate) fn log_this_request(given: Given<'_, '_>) -> PyResult<()> {
 
 /// Ends the connection to the client; the request goes on without one.
 pub(crate) fn disconnect(given: Given<'_, '_>) -> PyResult<()> {
-    let (server, core) = find(given)?;
+    let (server, core) = find_writable(given, "disconnect")?;
     fork_guard::check();
     server.worker.borrow_mut().disconnect(core);
     Ok(())

@@ -12,6 +12,7 @@ use pyo3::types::PyBytes;
 
 use super::Text;
 use super::info::{ServerInfo, require_server};
+use super::request;
 use crate::driver::{drive, server};
 use crate::outbox::{self, Wish};
 use crate::traceback::log_line;
@@ -146,6 +147,8 @@ fn signal_wait(py: Python<'_>, number: Option<i64>) -> PyResult<Py<PyBytes>> {
     let number = number.map(signal_number).transpose()?;
     require_master(&info, "unable to wait for a signal")?;
     let (server, core) = server::current("signal_wait")?;
+    let instead = "await an asyncio.Event that the handler of the signal sets";
+    request::not_in_a_task(server, core, "signal_wait", instead)?;
     fork_guard::check();
     if server.engine.suspends() {
         server.worker.borrow_mut().wait_signal(core, number);

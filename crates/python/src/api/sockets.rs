@@ -51,7 +51,8 @@ pub(super) fn connect_waiting(py: Python<'_>, address: Text, timeout_s: f64) -> 
     if fd < 0 {
         return Ok(-1);
     }
-    let connected = waits::wait_here(py, fd, Interest::Write, timeout_s).and_then(|_| is_connected(py, fd));
+    let connected =
+        waits::wait_here(py, "signal", fd, Interest::Write, timeout_s).and_then(|_| is_connected(py, fd));
     match connected {
         Ok(true) => Ok(fd),
         Ok(false) => {

@@ -4,14 +4,14 @@
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use greenloom_worker::Interest;
+use greenloom_worker::{CoreId, Interest};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCFunction};
 
 use super::info::require_server;
 use super::request::{self, Given};
-use crate::driver::server;
+use crate::driver::server::{self, Server};
 use crate::fork_guard;
 use crate::wsgi::gateway;
 
@@ -47,6 +47,19 @@ fn milliseconds(seconds: f64, what: &str) -> PyResult<Option<u64>> {
     Ok(Some(ms as u64))
 }
 
+/// The server, and the running request or handler, which is to wait by a call named `name`.
+fn waiting(name: &str) -> PyResult<(&'static Server, CoreId)> {
+    let (server, core) = match server::current(name) {
+        Ok(running) => running,
+        Err(error) => {
+            require_server(name)?;
+            return Err(error);
+        }
+    };
+    request::not_in_a_task(server, core, name, "await what it waits for, or asyncio.sleep()")?;
+    Ok((server, core))
+}
+
 fn wait(
     py: Python<'_>,
     name: &str,
@@ -54,8 +67,7 @@ fn wait(
     interest: Interest,
     timeout: Option<f64>,
 ) -> PyResult<Py<PyBytes>> {
-    require_server(name)?;
-    let (server, core) = server::current(name)?;
+    let (server, core) = waiting(name)?;
     let timeout_ms = milliseconds(timeout.unwrap_or(0.0), "timeout")?;
     fork_guard::check();
     let waits = server.worker.borrow_mut().wait_fd(core, fd, interest, timeout_ms);
@@ -71,8 +83,19 @@ fn wait(
 
 /// Waits until a descriptor is ready, at most `timeout_s` seconds; whether it is. Code that can be suspended is, and
 /// what it has registered before is forgotten; any other blocks where it stands.
-pub(super) fn wait_here(py: Python<'_>, fd: RawFd, interest: Interest, timeout_s: f64) -> PyResult<bool> {
-    if let Ok((server, core)) = server::current("*")
+pub(super) fn wait_here(
+    py: Python<'_>,
+    name: &str,
+    fd: RawFd,
+    interest: Interest,
+    timeout_s: f64,
+) -> PyResult<bool> {
+    let running = server::current("*").ok();
+    if let Some((server, core)) = running {
+        let instead = "await a stream of asyncio's, or loop.sock_recv()";
+        request::not_in_a_task(server, core, name, instead)?;
+    }
+    if let Some((server, core)) = running
         && server.engine.can_pause(py, server, core)
     {
         fork_guard::check();
@@ -121,8 +144,7 @@ fn wait_fd_write(py: Python<'_>, fd: RawFd, timeout: Option<f64>) -> PyResult<Py
 #[pyfunction]
 #[pyo3(signature = (seconds, /))]
 fn async_sleep(py: Python<'_>, seconds: f64) -> PyResult<Py<PyBytes>> {
-    require_server("async_sleep")?;
-    let (server, core) = server::current("async_sleep")?;
+    let (server, core) = waiting("async_sleep")?;
     if let Some(ms) = milliseconds(seconds, "seconds")? {
         server.worker.borrow_mut().sleep(core, ms);
     }
@@ -152,13 +174,7 @@ fn green_schedule(py: Python<'_>) -> PyResult<bool> {
 }
 
 fn give_control(py: Python<'_>, name: &str) -> PyResult<bool> {
-    let (server, core) = match server::current(name) {
-        Ok(running) => running,
-        Err(error) => {
-            require_server(name)?;
-            return Err(error);
-        }
-    };
+    let (server, core) = waiting(name)?;
     if !server.engine.suspends() {
         return Err(PyRuntimeError::new_err(format!(
             "uwsgi.{name}() needs a suspend engine (uGreen: --async N --ugreen, greenlet: --async N --greenlet), and none \

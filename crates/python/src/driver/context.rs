@@ -34,6 +34,11 @@ impl Base {
 }
 
 impl Context {
+    /// The context object.
+    pub(crate) fn as_ptr(&self) -> *mut ffi::PyObject {
+        self.0.as_ptr()
+    }
+
     /// Makes it the current one.
     pub(crate) fn enter(self, py: Python<'_>) -> Entered {
         // SAFETY: attached; a context, and no other code enters it: nobody else has it.

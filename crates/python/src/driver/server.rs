@@ -10,9 +10,11 @@ use greenloom_worker::{CoreId, Worker, WorkerOptions};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::api;
+use crate::asgi::Exchange;
+use crate::asgi::scope::ScopeBuilder;
 use crate::engine::SuspendEngine;
 use crate::load::App;
 use crate::wsgi::environ::EnvironBuilder;
@@ -30,6 +32,7 @@ pub(crate) struct Server {
     /// Requests each application has had.
     pub(crate) app_requests: Vec<Cell<u64>>,
     pub(crate) environ: EnvironBuilder,
+    pub(crate) scopes: ScopeBuilder,
     /// The first so many cores are those of requests.
     request_cores: u32,
     pub(crate) cores: Vec<Slot>,
@@ -61,8 +64,32 @@ pub(crate) struct Slot {
     pub(crate) known_length: Cell<Option<u64>>,
     pub(crate) environ: Cell<Option<Py<PyDict>>>,
     pub(crate) input: Cell<Option<Py<Input>>>,
+    /// The request of an ASGI application; nothing else of the slot is used for that but head and length.
+    pub(crate) asgi: Exchange,
     /// Whether the environ's fdevent keys say something about an earlier wait.
     pub(crate) marked: Cell<bool>,
+}
+
+/// Where connections come from, as applications are told.
+pub(crate) struct Listener {
+    /// The address, for people: `127.0.0.1:8080`, `[::1]:8080`, `/run/app.sock`.
+    pub(crate) name: String,
+    /// The TCP port in decimal; empty for UNIX sockets.
+    pub(crate) port: String,
+}
+
+impl Listener {
+    /// Host and port, or path and `None`.
+    pub(crate) fn server<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        match self.port.parse::<u16>() {
+            Ok(port) => {
+                let host = self.name.rsplit_once(':').map_or("", |(host, _)| host);
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                (host, port).into_pyobject(py)
+            }
+            Err(_) => (&self.name, py.None()).into_pyobject(py),
+        }
+    }
 }
 
 struct Global(Server);
@@ -86,7 +113,7 @@ pub(crate) fn start(
     worker: Worker,
     engine: Box<dyn SuspendEngine>,
     apps: Vec<App>,
-    ports: &[String],
+    listeners: &[Listener],
     totals: Totals,
 ) -> PyResult<&'static Server> {
     let server = Server {
@@ -94,8 +121,9 @@ pub(crate) fn start(
         worker: RefCell::new(worker),
         engine,
         app_requests: apps.iter().map(|_| Cell::new(0)).collect(),
+        environ: EnvironBuilder::new(py, settings, listeners)?,
+        scopes: ScopeBuilder::new(py, settings, listeners, &apps)?,
         apps,
-        environ: EnvironBuilder::new(py, settings, ports)?,
         request_cores: settings.cores.max(1),
         cores: (0..WorkerOptions::from_settings(settings).all_cores()).map(|_| Slot::default()).collect(),
         current: Cell::new(None),

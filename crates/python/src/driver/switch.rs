@@ -7,7 +7,7 @@ use greenloom_worker::{Action, CoreId, Leave};
 use pyo3::prelude::*;
 
 use super::server::Server;
-use crate::job;
+use crate::{asgi, job};
 
 /// Performs one action. The value says that the worker leaves.
 pub(crate) fn perform(py: Python<'_>, server: &'static Server, action: Action) -> Option<Leave> {
@@ -18,9 +18,10 @@ pub(crate) fn perform(py: Python<'_>, server: &'static Server, action: Action) -
         Action::Resume(core, why) => {
             give_control(server, core, || server.engine.resume(py, server, core, why));
         }
+        Action::News(core, what) => asgi::gateway::news(py, server, core, what),
         Action::Abandon(core) => {
-            server.engine.abandon(core);
-            job::abandon(server, core);
+            server.engine.abandon(server, core);
+            job::abandon(py, server, core);
         }
         Action::Leave(leave) => return Some(leave),
     }

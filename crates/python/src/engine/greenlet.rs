@@ -30,11 +30,11 @@ use super::{Paused, SuspendEngine, WaitingModules, all_cores};
 use crate::api::cancelled;
 use crate::driver::context::Base;
 use crate::driver::server::{self, Server, peek};
+use crate::ending::Ending;
 use crate::fork_guard;
 use crate::job;
 use crate::loops;
 use crate::traceback::log_exception;
-use crate::wsgi::gateway::Ending;
 
 /// greenlet's C API, as its capsule holds it (greenlet.h of its package; unchanged since 1.1).
 #[repr(C)]
@@ -205,6 +205,12 @@ impl Greenlets {
         &self.cores[core.0 as usize]
     }
 
+    /// Whether the running greenlet is the one that runs the loop.
+    pub(super) fn runs_loop(&self, py: Python<'_>) -> bool {
+        let (running, hub) = (self.api.current(py), peek(py, &self.hub));
+        running.zip(hub).is_some_and(|(running, hub)| running.is(&hub))
+    }
+
     /// Gives control to a greenlet until somebody gives it back.
     fn switch<'py>(&self, py: Python<'py>, greenlet: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         // SAFETY: attached; a greenlet, which the caller holds until this returns.
@@ -262,7 +268,7 @@ impl Greenlets {
         slot.greenlet.set(std::ptr::null_mut());
         // SAFETY: the reference that `start` has left with the core, which has forgotten it.
         drop(unsafe { Bound::from_owned_ptr(py, greenlet.as_ptr()) });
-        job::abandon(server, core);
+        job::abandon(py, server, core);
     }
 
     /// What a coroutine does that was given up: whoever comes to it is sent to the loop.
@@ -568,14 +574,14 @@ impl SuspendEngine for Greenlets {
         error.is_instance(py, self.exit.bind(py))
     }
 
-    fn returned(&'static self, py: Python<'_>, core: CoreId) {
+    fn returned(&'static self, py: Python<'_>, _server: &'static Server, core: CoreId) {
         let own = self.core(core).greenlet.get();
         if self.api.current(py).is_some_and(|running| running.as_ptr() != own) {
             self.stay_away(py);
         }
     }
 
-    fn abandon(&'static self, core: CoreId) {
+    fn abandon(&'static self, _server: &'static Server, core: CoreId) {
         let slot = self.core(core);
         slot.request.set(slot.request.get() + 1);
         slot.wakeup.set(None);

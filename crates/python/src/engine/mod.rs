@@ -2,10 +2,12 @@
 
 pub(crate) mod greenlet;
 pub(crate) mod none;
+pub(crate) mod tasks;
 pub(crate) mod ugreen;
 
 use greenloom_worker::config::{Settings, SuspendEngine as Kind};
 use greenloom_worker::{CoreId, Wakeup, WorkerOptions};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::driver::server::Server;
@@ -75,10 +77,20 @@ pub(crate) trait SuspendEngine {
 
     /// On a core's coroutine, wherever code of the application has returned: does not come back if the coroutine was
     /// given up meanwhile, for the core is not its own any more.
-    fn returned(&'static self, _py: Python<'_>, _core: CoreId) {}
+    fn returned(&'static self, _py: Python<'_>, _server: &'static Server, _core: CoreId) {}
 
     /// Gives up a coroutine that does not end.
-    fn abandon(&'static self, core: CoreId);
+    fn abandon(&'static self, server: &'static Server, core: CoreId);
+
+    /// Whether what runs in a core awaits (an ASGI application): it is suspended by that, and by no call.
+    fn awaits(&'static self, _server: &'static Server, _core: CoreId) -> bool {
+        false
+    }
+
+    /// A future of the loop, for code that awaits.
+    fn future<'py>(&'static self, _py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Err(PyRuntimeError::new_err("this engine has no futures"))
+    }
 
     /// Where the suspended coroutine of a core stands; `None`: it has no frame, or not one of its own.
     fn frame<'py>(&'static self, py: Python<'py>, core: CoreId) -> Option<Bound<'py, PyAny>>;
@@ -115,6 +127,7 @@ fn all_cores(settings: &Settings) -> u32 {
 pub(crate) fn make(py: Python<'_>, settings: &Settings) -> Result<Box<dyn SuspendEngine>, String> {
     Ok(match settings.engine.suspend {
         Kind::UGreen => Box::new(ugreen::UGreen::new(py, settings)?),
+        Kind::Tasks => Box::new(tasks::Tasks::new(py, settings)?),
         Kind::Greenlet | Kind::Own => Box::new(greenlet::Greenlets::new(py, settings)?),
         _ => Box::new(none::Iterables::new(py, settings)?),
     })

@@ -12,8 +12,9 @@ use pyo3::prelude::*;
 use super::{Paused, SuspendEngine, all_cores};
 use crate::driver::context::{Base, Context};
 use crate::driver::server::Server;
+use crate::ending::Ending;
 use crate::job;
-use crate::wsgi::gateway::{self, Ending};
+use crate::wsgi::gateway;
 
 /// The engine.
 pub(crate) struct Iterables {
@@ -71,7 +72,7 @@ impl SuspendEngine for Iterables {
         server.current.get()
     }
 
-    fn abandon(&'static self, core: CoreId) {
+    fn abandon(&'static self, _server: &'static Server, core: CoreId) {
         self.contexts[core.0 as usize].set(None);
     }
 

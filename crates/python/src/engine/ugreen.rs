@@ -17,12 +17,12 @@ use pyo3::types::PyDict;
 use super::{Paused, SuspendEngine, all_cores};
 use crate::driver::context::Base;
 use crate::driver::server::Server;
+use crate::ending::Ending;
 use crate::engine::greenlet::Api;
 use crate::fork_guard;
 use crate::interp::{Interpreter, ThreadState};
 use crate::job;
 use crate::traceback::log_line;
-use crate::wsgi::gateway::Ending;
 
 /// Below this, C code of CPython before 3.14 may overrun the stack where a thread would raise `RecursionError`.
 const STACK_BYTES_SAFE: usize = 8 << 20;
@@ -200,7 +200,7 @@ impl SuspendEngine for UGreen {
         server.current.get().filter(|_| !self.in_greenlet(py))
     }
 
-    fn abandon(&'static self, core: CoreId) {
+    fn abandon(&'static self, _server: &'static Server, core: CoreId) {
         let slot = self.core(core);
         slot.yielder.set(None);
         if let Some((coroutine, _)) = slot.suspended.take() {

@@ -38,6 +38,8 @@ pub(crate) enum LoadFailure {
     },
     /// The name is there, but cannot be called.
     NotCallable { label: String, name: String, kind: String },
+    /// The callable has another interface than it was loaded for.
+    WrongInterface { label: String, reason: &'static str, remedy: &'static str },
     /// Two applications for the same prefix.
     MountTaken { asked: String, mount: String, first: usize },
     /// A key of `applications` that is no path prefix.
@@ -123,6 +125,7 @@ impl fmt::Display for LoadFailure {
                 "{label}: \"{name}\" is {kind}, which cannot be called; a WSGI application is a callable \
                  that takes (environ, start_response)"
             ),
+            Self::WrongInterface { label, reason, remedy } => write!(f, "{label}: {reason}; {remedy}"),
             Self::MountTaken { asked, mount, first } => write!(
                 f,
                 "{asked}: mountpoint '{mount}' is taken by app {first}; give each application a prefix of its \

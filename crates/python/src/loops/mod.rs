@@ -8,16 +8,18 @@ mod gevent;
 
 use std::cell::Cell;
 
-use greenloom_worker::config::{LoopEngine, Settings};
+use greenloom_cli::master::CANNOT_SERVE;
+use greenloom_worker::config::{Interface, LoopEngine, Settings};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 pub(crate) use gevent::Gevent;
 
-use crate::application;
 use crate::driver::drive;
 use crate::driver::server::{self, Server, peek};
 use crate::fork_guard;
-use crate::traceback::{describe_exception, format_exception, log_exception};
+use crate::traceback::{describe_exception, format_exception, log_exception, log_line};
+use crate::{application, asgi};
 
 /// Exit code of a worker whose loop cannot be run.
 const BROKEN: i32 = 1;
@@ -119,6 +121,10 @@ fn host(py: Python<'_>, run: impl FnOnce(&Bound<'_, Turns>) -> PyResult<()>) -> 
     let turns =
         Bound::new(py, Turns { code: Cell::new(None), in_turn: Cell::new(false), callback: Cell::new(None) });
     let ran = turns.and_then(|turns| run(&turns).map(|()| turns.borrow().code.get()));
+    if let Some(server) = server::of_this_thread() {
+        // Requests may have ended since the last turn.
+        server.worker.borrow_mut().flush_log();
+    }
     match ran {
         Ok(code) => code.unwrap_or(0),
         Err(error) => {
@@ -161,6 +167,49 @@ impl Turns {
         {
             log_exception(py, error, "the worker's event loop does not stop:");
         }
+    }
+
+    /// For each ASGI application what is called for its lifespan, its scope, and how a log names it.
+    #[expect(clippy::unused_self, reason = "a method of the object for Python")]
+    fn lifespans<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let lifespans = PyList::empty(py);
+        let Some(server) = server::of_this_thread() else { return Ok(lifespans) };
+        for (id, app) in server.apps.iter().enumerate() {
+            let is_mounted_before = server.apps[..id].iter().any(|other| other.callable.is(&app.callable));
+            if app.interface == Interface::Asgi && !is_mounted_before {
+                let name = format!("ASGI app {id} (mountpoint='{}')", app.mount);
+                lifespans.append((&app.callable, server.scopes.lifespan(py, id)?, name))?;
+            }
+        }
+        Ok(lifespans)
+    }
+
+    /// The worker cannot serve, and why: nothing does anything after that.
+    fn refuse(&self, reason: &str) {
+        log_line(reason);
+        self.code.set(Some(CANNOT_SERVE));
+    }
+
+    /// Gives up the tasks of requests that have not ended though they were told to, again and again; writes all lines of
+    /// requests.
+    #[expect(clippy::unused_self, reason = "a method of the object for Python")]
+    fn give_up(&self, py: Python<'_>) {
+        let Some(server) = server::of_this_thread() else { return };
+        let requests = server.worker.borrow().in_flight();
+        for core in requests.iter().map(|request| request.core) {
+            if server.engine.awaits(server, core) {
+                server.worker.borrow_mut().give_up(core);
+                asgi::gateway::abandon(py, server, core);
+            }
+        }
+        // What ends the applications may take longer than the master waits.
+        server.worker.borrow_mut().flush_log();
+    }
+
+    /// Writes a line to the log.
+    #[expect(clippy::unused_self, reason = "a method of the object for Python")]
+    fn log(&self, line: &str) {
+        log_line(line);
     }
 
     /// The loop runs: tells the process tree so.

@@ -14,12 +14,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::api;
+use crate::driver::server::Listener;
 use crate::wsgi::errors::errors_stream;
 use crate::wsgi::file_wrapper::FileWrapper;
 use crate::wsgi::input::Input;
 
 /// Places in the table of field names; a power of two. A name that meets another one in its place replaces it.
-const REMEMBERED: usize = 256;
+pub(crate) const REMEMBERED: usize = 256;
 /// Values longer than this are not kept.
 const KEPT_VALUE: usize = 256;
 
@@ -92,13 +93,12 @@ pub(crate) struct EnvironBuilder {
 }
 
 impl EnvironBuilder {
-    /// `ports`: the text of `SERVER_PORT` for each listener, empty for UNIX sockets.
-    pub(crate) fn new(py: Python<'_>, settings: &Settings, ports: &[String]) -> PyResult<Self> {
+    pub(crate) fn new(py: Python<'_>, settings: &Settings, listeners: &[Listener]) -> PyResult<Self> {
         let intern = |text: &str| PyString::intern(py, text).unbind();
         let errors = errors_stream(py)?;
         let mut templates = Vec::new();
         let keys = Keys::new(py);
-        for (index, port) in ports.iter().enumerate() {
+        for (index, Listener { port, .. }) in listeners.iter().enumerate() {
             let template = PyDict::new(py);
             template.set_item("wsgi.version", (1, 0))?;
             template.set_item("wsgi.url_scheme", "http")?;
@@ -354,7 +354,8 @@ pub(crate) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString>
     unsafe { text.cast_into_unchecked() }
 }
 
-fn place(name: &[u8]) -> usize {
+/// The place of a field name among [`REMEMBERED`].
+pub(crate) fn place(name: &[u8]) -> usize {
     let (first, last) = (name.first().copied().unwrap_or(0), name.last().copied().unwrap_or(0));
     let middle = name.get(name.len() / 2).copied().unwrap_or(0);
     let mixed = usize::from(first) ^ usize::from(middle) << 2 ^ usize::from(last) << 4 ^ name.len() << 3;

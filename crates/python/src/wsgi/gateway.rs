@@ -8,7 +8,7 @@
 //! call that returns later ([`Paused::Resumed`]); without one it runs on the driver's own stack, and a suspension is a
 //! return ([`Paused::Unwind`]) after which [`resume`] goes on.
 
-use greenloom_worker::{CoreId, Failure, Wakeup, Written, Yielded};
+use greenloom_worker::{CoreId, Wakeup, Written, Yielded};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -16,10 +16,10 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::api::cancelled;
 use crate::driver::server::{Server, Slot, peek};
+use crate::ending::{self, Ending};
 use crate::engine::Paused;
 use crate::fork_guard;
 use crate::load::route;
-use crate::traceback::log_exception;
 use crate::wsgi::file_wrapper::FileWrapper;
 use crate::wsgi::incoming::Incoming;
 use crate::wsgi::input::Input;
@@ -40,15 +40,6 @@ enum Step {
     Complete,
     /// Nobody is to get the rest: the client is gone, or the request was cancelled.
     Gone,
-}
-
-/// A request whose application is done with it: what is left is [`finish`].
-#[must_use]
-pub(crate) enum Ending {
-    /// The response is complete.
-    Complete,
-    /// It has failed, or nobody is there to get it.
-    Failed,
 }
 
 /// Runs the application for the request in `core`, up to its end or, without a suspend engine, to its first
@@ -157,7 +148,7 @@ fn call<'py>(py: Python<'py>, server: &'static Server, core: CoreId) -> PyResult
 #[inline]
 pub(crate) fn returned(py: Python<'_>, server: &'static Server, core: CoreId) {
     fork_guard::check();
-    server.engine.returned(py, core);
+    server.engine.returned(py, server, core);
 }
 
 fn responder(py: Python<'_>, slot: &Slot, core: CoreId) -> PyResult<Py<Responder>> {
@@ -472,65 +463,10 @@ fn conclude(
     slot.part.set(None);
     drop((slot.iterator.take(), slot.iterable.take(), slot.environ.take(), slot.input.take()));
     returned(py, server, core);
-    slot.generation.set(slot.generation.get() + 1);
-    server.requests.set(server.requests.get() + 1);
-    let ending = match outcome {
-        Ok(Step::Gone) => Ending::Failed,
-        Err(error) => {
-            if !server.engine.is_exit(py, &error) {
-                let uri = String::from_utf8_lossy(server.worker.borrow().request(core).uri())
-                    .escape_debug()
-                    .to_string();
-                log_unless_end(py, server, core, error, &format!("exception in the application, {uri}:"));
-            }
-            Ending::Failed
-        }
-        Ok(_) => Ending::Complete,
-    };
-    if let Some(hook) = &server.after_request {
-        if matches!(ending, Ending::Complete) {
-            send_end(server, core);
-        }
-        if let Err(error) = hook.call0(py) {
-            log_unless_end(py, server, core, error, "exception in uwsgi.after_req_hook:");
-        }
-        // What the hook has kept of the request is no later one's.
-        slot.generation.set(slot.generation.get() + 1);
-    }
-    returned(py, server, core);
-    // What is dropped from now on may run code of the application, and no request is its own.
-    server.current.set(None);
-    Some(ending)
-}
-
-/// A request that was told to end, or finds its client gone, and ends is nothing to write about.
-fn log_unless_end(py: Python<'_>, server: &Server, core: CoreId, error: PyErr, context: &str) {
-    let over = {
-        let worker = server.worker.borrow();
-        worker.cancelled(core).is_some() || !worker.client_is_there(core)
-    };
-    if !(over && cancelled::is_end(py, &error)) {
-        {
-            let mut worker = server.worker.borrow_mut();
-            worker.count_exception(core);
-            // Lines of requests that ended before stand above it.
-            worker.flush_log();
-        }
-        log_exception(py, error, context);
-    }
-}
-
-/// Gives the core back. Nothing of the request may run any more: this is the last thing its coroutine does.
-pub(crate) fn finish(server: &Server, core: CoreId, ending: &Ending) {
-    // Finalizers have run since the application returned.
-    fork_guard::check();
-    let mut worker = server.worker.borrow_mut();
-    match ending {
-        Ending::Complete => worker.finish(core),
-        Ending::Failed => {
-            let _: Failure = worker.fail(core);
-        }
-    }
+    let complete = outcome.map(|step| !matches!(step, Step::Gone));
+    Some(ending::settle(py, server, core, complete, |error| {
+        server.engine.is_exit(py, error) || cancelled::is_end(py, error)
+    }))
 }
 
 /// Ends a request whose coroutine has been given up: what it left is dropped, and its client is told.
@@ -541,7 +477,7 @@ pub(crate) fn abandon(server: &Server, core: CoreId) {
     drop((slot.iterator.take(), slot.iterable.take(), slot.environ.take(), slot.input.take()));
     slot.responder.set(None);
     server.requests.set(server.requests.get() + 1);
-    finish(server, core, &Ending::Failed);
+    ending::finish(server, core, &Ending::Failed);
 }
 
 fn end_without_body(server: &Server, core: CoreId) -> PyResult<Step> {
@@ -552,13 +488,6 @@ fn end_without_body(server: &Server, core: CoreId) -> PyResult<Step> {
     slot.known_length.set(Some(0));
     send_head(server, core).map_err(refused)?;
     Ok(Step::Complete)
-}
-
-/// Sends the end of a response whose application has still something to do: nobody need wait for that.
-fn send_end(server: &Server, core: CoreId) {
-    let mut worker = server.worker.borrow_mut();
-    worker.complete(core);
-    worker.flush(core);
 }
 
 /// Calls `close` of what the application returned, if it has one. `complete`: it has given all its parts.
@@ -577,7 +506,7 @@ fn close(py: Python<'_>, server: &'static Server, core: CoreId, complete: bool) 
             // SAFETY: attached; any object may be asked.
             let is_generator = unsafe { ffi::PyGen_CheckExact(iterable.as_ptr()) } != 0;
             if complete && !is_generator {
-                send_end(server, core);
+                ending::send_end(server, core);
             }
             let closed = close.call0().map(drop);
             returned(py, server, core);
@@ -587,6 +516,13 @@ fn close(py: Python<'_>, server: &'static Server, core: CoreId, complete: bool) 
         Err(error) => Err(error),
     };
     if let Err(error) = closed {
-        log_unless_end(py, server, core, error, "exception in close() of the application's iterable:");
+        ending::log_unless_end(
+            py,
+            server,
+            core,
+            error,
+            |error| cancelled::is_end(py, error),
+            "exception in close() of the application's iterable:",
+        );
     }
 }

@@ -32,6 +32,36 @@ impl Head {
         self.ends.clear();
     }
 
+    /// Begins one with this status.
+    pub(crate) fn begin(&mut self, status: &[u8]) {
+        self.given = true;
+        self.status.extend_from_slice(status);
+    }
+
+    /// Whether there is a field of that name, in any case.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        self.fields().any(|(other, _)| other.eq_ignore_ascii_case(name))
+    }
+
+    /// Adds a field, if it is one.
+    pub(crate) fn push_checked(&mut self, name: &[u8], value: &[u8]) -> PyResult<()> {
+        if name.is_empty() || !name.iter().all(|&byte| byte > b' ' && byte < 0x7f && byte != b':') {
+            return Err(PyValueError::new_err(format!(
+                "http header key {:?} is no field name",
+                String::from_utf8_lossy(name)
+            )));
+        }
+        if value.iter().any(|&byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) {
+            return Err(PyValueError::new_err(format!(
+                "the value of the http header {} holds a control character (a line end would start another header)",
+                String::from_utf8_lossy(name)
+            )));
+        }
+        self.push(name);
+        self.push(value);
+        Ok(())
+    }
+
     fn push(&mut self, text: &[u8]) {
         self.bytes.extend_from_slice(text);
         self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
@@ -117,7 +147,8 @@ impl Responder {
     }
 }
 
-fn references(object: *mut ffi::PyObject) -> ffi::Py_ssize_t {
+/// How often an object is referred to.
+pub(crate) fn references(object: *mut ffi::PyObject) -> ffi::Py_ssize_t {
     // SAFETY: attached, and the callers hold a reference to the object.
     unsafe { ffi::Py_REFCNT(object) }
 }
@@ -152,8 +183,7 @@ fn fill(
     };
     // No Python code runs in this loop, so the list cannot change and the slot may stay borrowed.
     let mut head = server.slot(core).head.borrow_mut();
-    head.given = true;
-    head.status.extend_from_slice(text);
+    head.begin(text);
     for index in 0..headers.len() {
         let header = headers.get_item(index)?;
         let Ok(pair) = header.cast_exact::<PyTuple>() else {
@@ -173,20 +203,7 @@ fn fill(
         let (Some(name), Some(value)) = (latin1_bytes(&name), latin1_bytes(&value)) else {
             return Err(PyTypeError::new_err("http header must be encodable in latin1"));
         };
-        if name.is_empty() || !name.iter().all(|&byte| byte > b' ' && byte < 0x7f && byte != b':') {
-            return Err(PyValueError::new_err(format!(
-                "http header key {:?} is no field name",
-                String::from_utf8_lossy(name)
-            )));
-        }
-        if value.iter().any(|&byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) {
-            return Err(PyValueError::new_err(format!(
-                "the value of the http header {} holds a control character (a line end would start another header)",
-                String::from_utf8_lossy(name)
-            )));
-        }
-        head.push(name);
-        head.push(value);
+        head.push_checked(name, value)?;
     }
     Ok(())
 }

@@ -105,6 +105,8 @@ pub(crate) struct Core {
     pub(crate) detached: bool,
     /// Whether a sleep set the deadline (and not the timeout of a wait for a descriptor).
     pub(crate) sleeping: bool,
+    /// A task waits for room to write.
+    pub(crate) wants_room: bool,
     /// How the last wait ended.
     pub(crate) ready_fd: Option<RawFd>,
     pub(crate) timed_out: bool,
@@ -157,6 +159,7 @@ impl Core {
             early: None,
             detached: false,
             sleeping: false,
+            wants_room: false,
             ready_fd: None,
             timed_out: false,
             switches: 0,
@@ -197,6 +200,7 @@ impl Core {
         self.read_failed = false;
         self.signal = None;
         self.received_signal = None;
+        self.wants_room = false;
     }
 }
 

@@ -184,7 +184,7 @@ impl Host {
                 }
                 Action::Resume(core, _) => self.go_on(core),
                 Action::Abandon(core) => panic!("{core:?} was never told to end"),
-                Action::Signal(..) => unreachable!("nobody raises any"),
+                Action::Signal(..) | Action::News(..) => unreachable!("nobody asks for any"),
                 Action::Leave(leave) => self.left = Some(leave),
             }
         }

@@ -111,7 +111,7 @@ impl World {
                     self.end(core, None, Some(why));
                 }
                 Action::Resume(core, _) => self.run(core),
-                Action::Signal(..) | Action::Abandon(_) | Action::Leave(_) => {
+                Action::News(..) | Action::Signal(..) | Action::Abandon(_) | Action::Leave(_) => {
                     unreachable!("nobody asked for it")
                 }
             }

@@ -42,6 +42,7 @@ pub(crate) fn drive(
                     continue;
                 }
                 Action::Leave(leave) => return Some(leave),
+                Action::News(..) => unreachable!("only tasks ask for any"),
             };
             let step = *steps.entry(core).and_modify(|n| *n += 1).or_insert(0);
             match app(worker, core, step, why) {

@@ -1,0 +1,51 @@
+"""Servers of ASGI applications on each of the loops that have asyncio's interface."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.engines import Engine, engines, in_ci
+from tests.harness.fixtures import Serve
+from tests.harness.server import APPS
+
+LOOPS = ("asyncio", "uvloop", "tornado")
+CORES = 8
+
+
+# By module: all tests of one loop follow each other, on the same servers.
+@pytest.fixture(params=LOOPS, scope="module")
+def pair(request: pytest.FixtureRequest) -> Engine:
+    """The pair of a loop. Without its package nothing is tested, which CI does not put up with."""
+    (pair,) = [engine for engine in engines() if engine.loop == request.param]
+    reason = pair.missing()
+    if reason is not None:
+        (pytest.fail if in_ci() else pytest.skip)(reason)
+    return pair
+
+
+@pytest.fixture
+def loop(pair: Engine) -> str:
+    """The name of the test's loop."""
+    return pair.loop
+
+
+def on_loop(start: Serve, pair: Engine) -> Serve:
+    """`start` with the options of a loop; `app` is a folder with an ASGI application, or None."""
+
+    def start_on_loop(app: str | None, *options: str, cores: int = CORES, **how):
+        site = [] if app is None else ["--chdir", str(APPS / app), "--asgi", "app"]
+        return start(None, *pair.arguments(cores), *site, *options, **how)
+
+    return start_on_loop
+
+
+@pytest.fixture
+def serve_asgi(serve: Serve, pair: Engine) -> Serve:
+    """`serve_asgi(app, *options, cores=8, **how)`: `serve` on the loop of this test."""
+    return on_loop(serve, pair)
+
+
+@pytest.fixture
+def fresh_asgi(fresh: Serve, pair: Engine) -> Serve:
+    """`serve_asgi` with a server of its own."""
+    return on_loop(fresh, pair)
