@@ -140,9 +140,23 @@ interpreters: need-rust $(BIN)/python
 	    ".venv-$$version/.contract" </dev/null; \
 	done
 
+PEERS := benches/.venv/bin/python
+PEERS_PIP := $(PEERS) -m pip --disable-pip-version-check --quiet install
+
+# One uWSGI with gevent, its default, and with asyncio and greenlet where its asyncio works. They need greenlet's header,
+# and neither pip's cache nor what is installed may stand in for this build.
 benches/.venv/.peers: benches/requirements.txt | $(BIN)/python
 	$(BIN)/python -m venv benches/.venv
-	benches/.venv/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	$(PEERS_PIP) greenlet -c $<
+	@if $(PEERS) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+	  export UWSGI_EMBED_PLUGINS=asyncio,greenlet; \
+	  export CFLAGS="-I$$($(PEERS) -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"; \
+	else \
+	  printf '\ngreenloom: %s\n\n' 'uWSGI --asyncio is left out of the peers: it dies at the start from CPython 3.12 on' >&2; \
+	fi; \
+	echo "pip install uWSGI with the plugins gevent,$${UWSGI_EMBED_PLUGINS-}"; \
+	$(PEERS_PIP) --no-deps --force-reinstall --no-cache-dir --no-binary uWSGI uWSGI -c $<
+	$(PEERS_PIP) -r $<
 	@touch $@
 
 comma := ,
