@@ -33,7 +33,7 @@ help:
 	@echo 'make bench-waiting  what slow, idle and sleeping requests cost'
 	@echo 'make bench-switching  what a switch, a core and a suspended request cost'
 	@echo 'make bench-gevent   the gevent loop engine beside gunicorn, uWSGI and bjoern'
-	@echo 'make bench-asyncio  the loops of asyncio'"'"'s interface beside bjoern and uvicorn'
+	@echo 'make bench-asyncio  the loops of asyncio'"'"'s interface beside bjoern, uWSGI, uvicorn and granian'
 	@echo 'make soak           a million random requests through one server (SOAK_ARGS=--engine ugreen)'
 	@echo 'make storm          reloads, upgrades, recycling and deaths under load, every byte counted (STORM_ARGS=--short)'
 	@echo 'make cycles         a thousand starts and stops, and what they leave behind: nothing (CYCLES_ARGS=--cycles 100)'

@@ -39,13 +39,13 @@ def peer(program: str) -> str:
     return str(HERE / ".venv" / "bin" / program)
 
 
-def greenloom(app: str, *more: str) -> Callable[[str], list[str]]:
-    """Make greenloom's command for an application in benches/served."""
+def greenloom(app: str, *more: str, interface: str = "-w") -> Callable[[str], list[str]]:
+    """Make greenloom's command for an application in benches/served; WSGI unless it is said."""
     venv = ROOT / os.environ.get("VENV", ".venv")
 
     def command(port: str) -> list[str]:
         return [
-            *(str(venv / "bin" / "greenloom"), "--http-socket", f"{HOST}:{port}", "-w", app),
+            *(str(venv / "bin" / "greenloom"), "--http-socket", f"{HOST}:{port}", interface, app),
             *("--disable-logging", "--master=false", *more),
         ]
 

@@ -1,4 +1,4 @@
-"""The applications of benches/on_asyncio.py: WSGI on an event loop, and ASGI for a peer."""
+"""The applications of benches/on_asyncio.py: WSGI and ASGI on an event loop."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import app
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 SLEEP_S = 0.05
 OK = b"ok\n"
@@ -24,11 +27,13 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     return [OK]
 
 
-async def hello_asgi(
-    scope: dict[str, Any],
-    receive: Callable[[], Awaitable[Any]],
-    send: Callable[[dict[str, Any]], Awaitable[None]],
-) -> None:
+async def hello_asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Answer as app.py does at its root."""
     await send({"type": "http.response.start", "status": 200, "headers": FIELDS})
     await send({"type": "http.response.body", "body": app.HELLO})
+
+
+async def sleep_asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Sleep on the loop, then do the same."""
+    await asyncio.sleep(SLEEP_S)
+    await hello_asgi(scope, receive, send)
