@@ -21,11 +21,11 @@ import socket
 import struct
 import sys
 import time
-import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from plans import WsgiPlans
 from servers import HOST, SERVER_CPU, Kind, Server, greenloom
 
 CORES = 100
@@ -45,7 +45,6 @@ LEAVERS = 0.03
 WARM_UP = 0.1
 RSS_LIMIT_KIB = 4096
 STUCK_S = 60.0
-LARGE = 200_000
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 Waiting = Generator[tuple[socket.socket, int], None, None]
@@ -140,7 +139,8 @@ def load(server: Server, args: argparse.Namespace, count: int, round_number: int
 
 def clients(port: int, count: int, suspends: bool, seed: str) -> Tally:
     """Run one process's clients until ``count`` requests have been made."""
-    job = Job(port, count, suspends, random.Random(seed), seed)
+    draw = random.Random(seed)
+    job = Job(port, count, WsgiPlans(draw, seed, suspends), draw)
     poller = select.epoll()
     running: dict[int, tuple[Waiting, int]] = {}
 
@@ -178,9 +178,8 @@ class Job:
 
     port: int
     left: int
-    suspends: bool
+    plans: WsgiPlans
     random: random.Random
-    name: str
     tally: Tally = field(default_factory=Tally)
     asked: dict[int, bytes] = field(default_factory=dict)
     """The last request of each connection, by descriptor: for the one that waits for ever."""
@@ -207,7 +206,7 @@ class Job:
                 return
             self.left -= 1
             last = number == most - 1
-            request, expected = self.make(close=last)
+            request, expected = self.plans.make(close=last)
             self.asked[connection.fileno()] = request
             if self.random.random() < LEAVERS:
                 yield from self.leave(connection, request, expected)
@@ -245,54 +244,6 @@ class Job:
         if self.random.random() < 0.5:
             linger = struct.pack("ii", 1, 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-
-    def make(self, close: bool) -> tuple[bytes, bytes]:
-        """A random request, and the body of its answer."""
-        draw = self.random
-        token = b"%s.%x" % (self.name.encode(), draw.getrandbits(64))
-        upload = draw.randbytes(self.size()) if draw.random() < 0.1 else b""
-        steps, parts = [], [b"%08x" % zlib.crc32(upload)]
-        for _ in range(draw.randrange(1, 5)):
-            step, size = self.step()
-            steps.append(step)
-            if size:
-                parts.append((token * (size // len(token) + 1))[:size])
-        expected = b"".join(parts)
-        if draw.random() < 0.7:
-            steps.insert(0, f"l{len(expected)}")
-        version = b"HTTP/1.0" if close and draw.random() < 0.3 else b"HTTP/1.1"
-        head = b"%s /%s?%s %s\r\nHost: soak\r\n" % (
-            b"POST" if upload else b"GET",
-            ".".join(steps).encode(),
-            token,
-            version,
-        )
-        if close:
-            head += b"Connection: close\r\n"
-        if upload:
-            head += b"Content-Length: %d\r\n" % len(upload)
-        return head + b"\r\n" + upload, expected
-
-    def step(self) -> tuple[str, int]:
-        """One step, and how many bytes it sends."""
-        draw = self.random
-        kind = draw.choices("zwysp", (5, 1, 3, 1, 0.3))[0]
-        if kind in "zw":
-            size = self.size()
-            return f"{kind}{size}", size
-        if self.suspends and draw.random() < 0.6:
-            kind = {"y": "u", "s": "S", "p": "P"}[kind]
-        if kind in "yu":
-            return f"{kind}{draw.randrange(1, 6)}", 0
-        return (kind, 0) if kind in "pP" else (f"{kind}{draw.randrange(6)}", 0)
-
-    def size(self) -> int:
-        """Small as a rule, and large enough for every path through the server."""
-        return (
-            int(10 ** self.random.uniform(0, 3.3))
-            if self.random.random() < 0.97
-            else (self.random.randrange(LARGE))
-        )
 
 
 def send(connection: socket.socket, data: bytes) -> Waiting:
