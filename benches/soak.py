@@ -1,11 +1,13 @@
 """Let very many random requests run through one server, and see that each got its own answer.
 
 Each request carries a token of its own and a random plan (yields, suspends, sleeps, waits for
-pipes, output and uploads of up to 200 KB, see served/soak.py); some clients leave at a random
-point. In the end every core must be free, and descriptors and memory must be what they were.
+pipes, output and uploads of up to 200 KB, see served/soak.py; hellos, echoes, streams and sleeps
+of ASGI applications, see served/soak_asgi.py); some clients leave at a random point. In the end
+every core must be free, and descriptors and memory must be what they were.
 
     make soak
     .venv/bin/python benches/soak.py [--requests 1000000] [--engine ugreen] [--seed 1]
+    .venv/bin/python benches/soak.py --engine asyncio-asgi
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plans import WsgiPlans
+from plans import AsgiPlans, Plans, WsgiPlans
 from servers import HOST, SERVER_CPU, Kind, Server, greenloom
 
 CORES = 100
@@ -38,12 +40,15 @@ ENGINES = {
     "uvloop": ("--asyncio", "{cores}", "--asyncio-loop", "uvloop"),
     "tornado": ("--tornado", "{cores}"),
 }
+# The same loops with an ASGI application.
+ASGI = {f"{loop}-asgi": ENGINES[loop] for loop in ("asyncio", "uvloop", "tornado")}
 # More at once than there are cores, so that some are parked.
 CLIENTS = 120
 LEAVERS = 0.03
 # The server's memory is first looked at when so many have come: pools have grown by then.
 WARM_UP = 0.1
 RSS_LIMIT_KIB = 4096
+COMPLAINTS = ("Traceback", "panicked", "Exception ignored", "never retrieved", "was destroyed")
 STUCK_S = 60.0
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
@@ -73,13 +78,18 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--requests", type=int, default=1_000_000, help="(default 1000000)")
-    parser.add_argument("--engine", choices=ENGINES, default="none", help="(default none)")
+    engines = ENGINES | ASGI
+    parser.add_argument("--engine", choices=engines, default="none", help="(default none)")
     parser.add_argument("--processes", type=int, default=2, help="of clients (default 2)")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000_000)
     args = parser.parse_args()
     print(f"soak: seed {args.seed}", flush=True)
-    options = [word.format(cores=CORES) for word in ENGINES[args.engine]]
-    command = greenloom("soak:application", *options, "--socket-timeout", "300")
+    options = [word.format(cores=CORES) for word in engines[args.engine]]
+    options += ["--socket-timeout", "300"]
+    if args.engine in ASGI:
+        command = greenloom("soak_asgi:application", *options, interface="--asgi")
+    else:
+        command = greenloom("soak:application", *options)
     with Server(Kind("greenloom", command, keeps_alive=True), SERVER_CPU) as server:
         check_cores(server)
         warm = max(1, int(args.requests * WARM_UP))
@@ -116,7 +126,7 @@ def findings(tally: Tally, before: dict[str, int], after: dict[str, int], log: s
         wrong.append(f"memory has grown by more than {RSS_LIMIT_KIB} KiB")
     if after["objects"] - before["objects"] > CORES * 10:
         wrong.append("Python objects were kept")
-    if any(word in log for word in ("Traceback", "panicked", "Exception ignored")):
+    if any(word in log for word in COMPLAINTS):
         wrong.append(f"the log: {log[-2000:]}")
     return wrong
 
@@ -128,7 +138,7 @@ def load(server: Server, args: argparse.Namespace, count: int, round_number: int
     context = multiprocessing.get_context("fork")
     with context.Pool(args.processes) as pool:
         jobs = [
-            (server.port, share, args.engine != "none", f"{args.seed}.{round_number}.{number}")
+            (server.port, share, args.engine, f"{args.seed}.{round_number}.{number}")
             for number, share in enumerate(shares)
         ]
         total = Tally()
@@ -137,10 +147,11 @@ def load(server: Server, args: argparse.Namespace, count: int, round_number: int
     return total
 
 
-def clients(port: int, count: int, suspends: bool, seed: str) -> Tally:
+def clients(port: int, count: int, engine: str, seed: str) -> Tally:
     """Run one process's clients until ``count`` requests have been made."""
     draw = random.Random(seed)
-    job = Job(port, count, WsgiPlans(draw, seed, suspends), draw)
+    wsgi = WsgiPlans(draw, seed, suspends=engine != "none")
+    job = Job(port, count, AsgiPlans(draw, seed) if engine in ASGI else wsgi, draw)
     poller = select.epoll()
     running: dict[int, tuple[Waiting, int]] = {}
 
@@ -178,7 +189,7 @@ class Job:
 
     port: int
     left: int
-    plans: WsgiPlans
+    plans: Plans
     random: random.Random
     tally: Tally = field(default_factory=Tally)
     asked: dict[int, bytes] = field(default_factory=dict)
@@ -212,8 +223,8 @@ class Job:
                 yield from self.leave(connection, request, expected)
                 self.tally.departures += 1
                 return
-            yield from send(connection, request)
-            body = yield from answer(connection)
+            early = yield from send(connection, request)
+            body = yield from answer(connection, early)
             if body != expected:
                 self.tally.mismatches.append(
                     f"{request[:80]!r}: {len(body)} bytes {body[:40]!r} instead of "
@@ -226,43 +237,48 @@ class Job:
         """Somewhere on the way, by FIN or by RST."""
         where = self.random.randrange(3)
         if where == 0:
-            yield from send(connection, request[: self.random.randrange(1, len(request))])
-        else:
-            yield from send(connection, request)
+            request = request[: self.random.randrange(1, len(request))]
+        early = yield from send(connection, request)
         if where == 2:
-            left, tail = self.random.randrange(1, len(expected) + 100), b""
-            while left > 0:
+            left = self.random.randrange(1, len(expected) + 100) - len(early)
+            tail = early[-16:]
+            # With all of it the connection may be idle for ever.
+            while left > 0 and not (tail and tail.endswith((b"\r\n0\r\n\r\n", expected[-8:]))):
                 yield connection, READ
-                data = connection.recv(min(left, 65_536))
-                if not data:
-                    raise ConnectionError("closed before the answer was complete")
+                data = received(connection, left)
                 left -= len(data)
                 tail = (tail + data)[-16:]
-                if tail.endswith((b"\r\n0\r\n\r\n", expected[-8:])):
-                    # All of it was there: the connection may be idle for ever.
-                    break
         if self.random.random() < 0.5:
             linger = struct.pack("ii", 1, 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
-def send(connection: socket.socket, data: bytes) -> Waiting:
-    """All of it."""
-    sent = 0
+def send(
+    connection: socket.socket, data: bytes
+) -> Generator[tuple[socket.socket, int], None, bytes]:
+    """All of it; and what has come meanwhile, for who echoes may wait until that is read."""
+    sent, early = 0, b""
     while True:
         with contextlib.suppress(BlockingIOError):
             sent += connection.send(data[sent:] if sent else data)
         if sent == len(data):
-            return
-        yield connection, WRITE
+            return early
+        yield connection, READ | WRITE
+        with contextlib.suppress(BlockingIOError):
+            early += received(connection)
 
 
-def answer(connection: socket.socket) -> Generator[tuple[socket.socket, int], None, bytes]:
-    """The body of one answer, however it is framed."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        yield connection, READ
-        data += received(connection)
+def answer(
+    connection: socket.socket, data: bytes = b""
+) -> Generator[tuple[socket.socket, int], None, bytes]:
+    """The body of one answer that begins with ``data``, however it is framed."""
+    while True:
+        while b"\r\n\r\n" not in data:
+            yield connection, READ
+            data += received(connection)
+        if not data.startswith(b"HTTP/1.1 100 "):
+            break
+        data = data.partition(b"\r\n\r\n")[2]
     head, _, rest = data.partition(b"\r\n\r\n")
     if not head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
         raise ValueError(f"answered {head[:60]!r}")
@@ -292,9 +308,9 @@ def answer(connection: socket.socket) -> Generator[tuple[socket.socket, int], No
     return b"".join(chunks(b"".join(pieces)))
 
 
-def received(connection: socket.socket) -> bytes:
+def received(connection: socket.socket, most: int = 65_536) -> bytes:
     """The next bytes; their end is an error here."""
-    data = connection.recv(65_536)
+    data = connection.recv(min(most, 65_536))
     if not data:
         raise ConnectionError("closed before the answer was complete")
     return data
