@@ -166,7 +166,6 @@ fn plan<'a>(
     if occasion == Occasion::Everything {
         let arguments = [&FOLDERS[..], &["--ignore", CONTRACT, "--ignore", ASGI]].concat();
         goes.push(go("everything else", own, arguments));
-        goes.push(go("asgi", own, vec![ASGI]));
     }
     if !chosen.is_empty() {
         let all = further.iter().chain([own]);
@@ -180,6 +179,9 @@ fn plan<'a>(
     }
     goes.push(go("contract", own, vec![CONTRACT, "-k", NOT_ON_ASYNCIO]));
     goes.push(go("contract (asyncio)", own, vec![CONTRACT, "-k", ON_ASYNCIO]));
+    if occasion == Occasion::Everything {
+        goes.push(go("asgi", own, vec![ASGI]));
+    }
     if newest != own {
         goes.push(go("contract (asyncio)", newest, vec![CONTRACT, "-k", ONE_ON_ASYNCIO]));
         let arguments = [&[ASGI, "-k", "asyncio"], &FRAMEWORKS[..]].concat();
@@ -222,8 +224,9 @@ mod tests {
         assert_eq!(goes[0].title(), "everything else on CPython 3.11.0");
         let beside = ["--ignore", "tests/contract", "--ignore", "tests/asgi"];
         assert_eq!(goes[0].arguments, [&["tests", "conformance", "examples"], &beside[..]].concat());
-        assert_eq!(goes[1].title(), "asgi on CPython 3.11.0");
-        assert_eq!(titles(&goes[2..]), contract);
+        let (rest, asgi): (Vec<_>, Vec<_>) =
+            titles(&goes[1..]).into_iter().partition(|title| title != "asgi on CPython 3.11.0");
+        assert_eq!((rest, asgi.len()), (contract.map(str::to_owned).to_vec(), 1));
     }
 
     #[test]
@@ -231,7 +234,7 @@ mod tests {
         let (own, further) = (interpreter(11), [interpreter(12)]);
         let goes = plan(&own, &further, Occasion::Everything, &[]);
         let beside: Vec<_> = goes.iter().map(|go| go.arguments.contains(&BESIDE[0])).collect();
-        let once = [false, false, true, false, false, false, false, false];
+        let once = [false, true, false, false, false, false, false, false];
         assert_eq!(beside, once, "the first go has them in its folders");
     }
 
