@@ -224,7 +224,7 @@ class Job:
                 self.tally.departures += 1
                 return
             early = yield from send(connection, request)
-            body = yield from answer(connection, early)
+            body, closes = yield from answer(connection, early)
             if body != expected:
                 self.tally.mismatches.append(
                     f"{request[:80]!r}: {len(body)} bytes {body[:40]!r} instead of "
@@ -232,6 +232,9 @@ class Job:
                 )
             self.tally.answers += 1
             self.tally.bytes += len(body) + len(request)
+            if closes:
+                # An answer that begins before its request is complete says so.
+                return
 
     def leave(self, connection: socket.socket, request: bytes, expected: bytes) -> Waiting:
         """Somewhere on the way, by FIN or by RST."""
@@ -270,8 +273,8 @@ def send(
 
 def answer(
     connection: socket.socket, data: bytes = b""
-) -> Generator[tuple[socket.socket, int], None, bytes]:
-    """The body of one answer that begins with ``data``, however it is framed."""
+) -> Generator[tuple[socket.socket, int], None, tuple[bytes, bool]]:
+    """The body of one answer that begins with ``data``, and whether it is the connection's last."""
     while True:
         while b"\r\n\r\n" not in data:
             yield connection, READ
@@ -283,6 +286,7 @@ def answer(
     if not head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
         raise ValueError(f"answered {head[:60]!r}")
     lines = head.lower().split(b"\r\n")
+    closes = b"connection: close" in lines
     length = next((line for line in lines if line.startswith(b"content-length:")), None)
     pieces = [rest]
     if length is not None:
@@ -291,13 +295,13 @@ def answer(
             yield connection, READ
             pieces.append(received(connection))
             missing -= len(pieces[-1])
-        return b"".join(pieces)
+        return b"".join(pieces), closes
     if b"transfer-encoding: chunked" not in lines:
         while True:
             yield connection, READ
             piece = connection.recv(65_536)
             if not piece:
-                return b"".join(pieces)
+                return b"".join(pieces), True
             pieces.append(piece)
     # The last chunk may come in two pieces.
     tail = rest[-8:]
@@ -305,7 +309,7 @@ def answer(
         yield connection, READ
         pieces.append(received(connection))
         tail = (tail + pieces[-1])[-8:]
-    return b"".join(chunks(b"".join(pieces)))
+    return b"".join(chunks(b"".join(pieces))), closes
 
 
 def received(connection: socket.socket, most: int = 65_536) -> bytes:
