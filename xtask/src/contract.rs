@@ -44,6 +44,11 @@ const ON_ASYNCIO: &str = "asyncio+greenlet or uvloop+greenlet or tornado+greenle
 const NOT_ON_ASYNCIO: &str = "not (asyncio+greenlet or uvloop+greenlet or tornado+greenlet)";
 const ONE_ON_ASYNCIO: &str = "asyncio+greenlet";
 
+/// On the versions between the environment's own and the newest only the pairs whose coroutines are bound to CPython's
+/// insides: thread states and frames. What else changes from one to the next shows on the newest.
+const BOUND_TO_CPYTHON: &str =
+    "not (asyncio+greenlet or uvloop+greenlet or tornado+greenlet or gevent or native+none)";
+
 /// How many goes run at once: most of the tests wait for something most of the time.
 const LANES: usize = 5;
 
@@ -174,7 +179,8 @@ fn plan<'a>(
     }
     let newest = further.iter().fold(own, |best, next| if next.minor > best.minor { next } else { best });
     for interpreter in further {
-        let arguments = [&[CONTRACT], &BESIDE[..], &["-k", NOT_ON_ASYNCIO]].concat();
+        let pairs = if interpreter == newest { NOT_ON_ASYNCIO } else { BOUND_TO_CPYTHON };
+        let arguments = [&[CONTRACT], &BESIDE[..], &["-k", pairs]].concat();
         goes.push(go("contract", interpreter, arguments));
     }
     goes.push(go("contract", own, vec![CONTRACT, "-k", NOT_ON_ASYNCIO]));
@@ -184,11 +190,13 @@ fn plan<'a>(
     }
     if newest != own {
         goes.push(go("contract (asyncio)", newest, vec![CONTRACT, "-k", ONE_ON_ASYNCIO]));
-        let arguments = [&[ASGI, "-k", "asyncio"], &FRAMEWORKS[..]].concat();
-        goes.push(go("asgi (asyncio)", newest, arguments));
     }
     let nasty = go("contract (nasty)", newest, vec![CONTRACT, "-m", "nasty", "-k", NOT_ON_ASYNCIO]);
     goes.push(Go { debug_allocator: true, ..nasty });
+    if newest != own {
+        let arguments = [&[ASGI, "-k", "asyncio"], &FRAMEWORKS[..]].concat();
+        goes.push(go("asgi (asyncio)", newest, arguments));
+    }
     goes
 }
 
@@ -216,8 +224,8 @@ mod tests {
             "contract on CPython 3.11.0",
             "contract (asyncio) on CPython 3.11.0",
             "contract (asyncio) on CPython 3.13.0",
-            "asgi (asyncio) on CPython 3.13.0",
             "contract (nasty) on CPython 3.13.0 with PYTHONMALLOC=debug",
+            "asgi (asyncio) on CPython 3.13.0",
         ];
         assert_eq!(titles(&plan(&own, &further, Occasion::Alone, &[])), contract);
         let goes = plan(&own, &further, Occasion::Everything, &[]);
