@@ -128,3 +128,9 @@ def test_two_for_the_whole_site(on_loop):
 def test_one_of_each_for_the_whole_site(on_loop):
     text, _ = refused("--asgi", "apps:asgi", "--module", "apps:wsgi", *on_loop)
     assert "asgi" in text
+
+
+def test_workers_without_an_asgi_application_do_without_its_modules(serve):
+    server = serve("imports", "--async", "2", "--ugreen")
+    modules = "sys&asyncio&inspect&greenloom.engines.asgi"
+    assert server.get(f"/?{modules}").body == b"sys"

@@ -5,6 +5,8 @@
 //! goes through `sys.stderr`, which an application may have replaced. What an exception means for a request
 //! is decided by the caller.
 
+use std::io;
+
 use greenloom_cli::master::log;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -43,6 +45,12 @@ pub(crate) fn describe_exception(py: Python<'_>, err: &PyErr) -> String {
         },
         Err(_) => format!("{kind}: <its str() failed>"),
     }
+}
+
+/// What an error of the system says, without its number: Python writes that in front.
+pub(crate) fn reason_of(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// Writes `bytes` to descriptor 2 at once, with the date in front of the first line if that is asked for. A log that

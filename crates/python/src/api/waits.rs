@@ -13,6 +13,7 @@ use super::info::require_server;
 use super::request::{self, Given};
 use crate::driver::server::{self, Server};
 use crate::fork_guard;
+use crate::traceback::reason_of;
 use crate::wsgi::gateway;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -73,9 +74,7 @@ fn wait(
     let waits = server.worker.borrow_mut().wait_fd(core, fd, interest, timeout_ms);
     waits.map_err(|error| {
         let reason = error.raw_os_error().unwrap_or(0);
-        let text = error.to_string();
-        // The number is the exception's own, and Python writes it in front.
-        let text = text.split(" (os error").next().unwrap_or_default();
+        let text = reason_of(&error);
         PyOSError::new_err((reason, format!("unable to add fd {fd} to the event queue: {text}")))
     })?;
     Ok(PyBytes::new(py, b"").unbind())

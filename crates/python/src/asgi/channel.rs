@@ -41,8 +41,8 @@ impl Channel {
             return Err(outgoing::over());
         }
         match outgoing::send(py, server, this.core, message)? {
-            None => Ok(server.scopes.sent.bind(py).as_any().clone()),
-            Some(future) => server.scopes.waits.bind(py).call1((slf, future)),
+            None => Ok(server.scopes()?.sent.bind(py).as_any().clone()),
+            Some(future) => server.scopes()?.waits.bind(py).call1((slf, future)),
         }
     }
 

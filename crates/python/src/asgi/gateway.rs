@@ -34,7 +34,7 @@ pub(crate) fn start(py: Python<'_>, server: &'static Server, core: CoreId, tasks
     slot.generation.set(generation);
     slot.head.borrow_mut().clear();
     slot.known_length.set(None);
-    let exchange = &slot.asgi;
+    let exchange = slot.asgi();
     exchange.runs.set(true);
     exchange.told.set(false);
     exchange.listens.set(false);
@@ -66,18 +66,18 @@ fn make<'py>(
     // Taken out of the worker: making the scope allocates objects, which can run finalizers, which may call back.
     let request = server.worker.borrow_mut().lend_request(core);
     let (app, prefix) = route(&server.apps, request.path()).unwrap_or((0, 0));
-    let scope = server.scopes.build(py, &request, app, prefix);
+    let scope = server.scopes()?.build(py, &request, app, prefix);
     server.worker.borrow_mut().return_request(core, request);
     let scope = scope?;
     let requests = server.app_requests[app].get() + 1;
     server.app_requests[app].set(requests);
     server.worker.borrow_mut().set_app(core, u32::try_from(app).unwrap_or(u32::MAX), requests);
-    let calls = match slot.asgi.calls.take() {
+    let calls = match slot.asgi().calls.take() {
         Some(calls) if calls.reuse(py, generation) => calls,
-        _ => Calls::new(py, &server.scopes.exchange, core, generation)?,
+        _ => Calls::new(py, &server.scopes()?.exchange, core, generation)?,
     };
     let arguments = PyTuple::new(py, [scope.as_any(), calls.receive.bind(py), calls.send.bind(py)])?;
-    slot.asgi.calls.set(Some(calls));
+    slot.asgi().calls.set(Some(calls));
     let run = Run::new(core, generation, server.apps[app].callable.clone_ref(py), arguments.unbind());
     Bound::new(py, run)
 }
@@ -98,13 +98,13 @@ pub(super) fn step<T>(
 
 /// The task of a core waits for something of the loop's.
 pub(super) fn waits(server: &'static Server, core: CoreId) {
-    server.slot(core).asgi.outgoing.borrow_mut().suspended();
+    server.slot(core).asgi().outgoing.borrow_mut().suspended();
     server.worker.borrow_mut().task_waits(core);
 }
 
 /// There is something that the application has asked for.
 pub(crate) fn news(py: Python<'_>, server: &'static Server, core: CoreId, news: News) {
-    let exchange = &server.slot(core).asgi;
+    let exchange = server.slot(core).asgi();
     if !exchange.runs() {
         return; // The request has ended meanwhile.
     }
@@ -126,7 +126,7 @@ pub(crate) fn news(py: Python<'_>, server: &'static Server, core: CoreId, news: 
 /// Tells the task of a core that its request is to end. One that waits for messages, or looks for them now and then, learns
 /// from one that the client is gone, and may end in good order; any other is cancelled.
 pub(crate) fn tell(py: Python<'_>, server: &'static Server, core: CoreId, why: Cancel) {
-    let exchange = &server.slot(core).asgi;
+    let exchange = server.slot(core).asgi();
     let generation = server.slot(core).generation.get();
     let first = !exchange.told.replace(true);
     let listens = exchange.listens.get() || exchange.readers.somebody_waits(py);
@@ -147,7 +147,7 @@ pub(crate) fn tell(py: Python<'_>, server: &'static Server, core: CoreId, why: C
 pub(super) fn end(py: Python<'_>, server: &'static Server, core: CoreId, outcome: PyResult<()>) {
     let before = server.current.replace(Some(core));
     let slot = server.slot(core);
-    let exchange = &slot.asgi;
+    let exchange = slot.asgi();
     let is_given = exchange.outgoing.borrow().is_given();
     let complete = match outcome {
         Err(error) if is_given => {
@@ -173,7 +173,7 @@ pub(super) fn end(py: Python<'_>, server: &'static Server, core: CoreId, outcome
 
 /// Forgets what is left of a request, which may run any code.
 fn forget(py: Python<'_>, server: &'static Server, core: CoreId) {
-    let exchange = &server.slot(core).asgi;
+    let exchange = server.slot(core).asgi();
     let (incoming, parts) = (exchange.incoming.take(), exchange.outgoing.borrow_mut().take());
     let task = exchange.task.take();
     // Coroutines of the application may still wait for messages: they learn that none comes.
@@ -188,10 +188,10 @@ fn forget(py: Python<'_>, server: &'static Server, core: CoreId) {
 pub(crate) fn abandon(py: Python<'_>, server: &'static Server, core: CoreId) {
     let slot = server.slot(core);
     slot.generation.set(slot.generation.get() + 1);
-    slot.asgi.runs.set(false);
-    slot.asgi.calls.take();
+    slot.asgi().runs.set(false);
+    slot.asgi().calls.take();
     server.requests.set(server.requests.get() + 1);
-    if let Some(task) = slot.asgi.task.take() {
+    if let Some(task) = slot.asgi().task.take() {
         // The loop knows it only weakly, and the end of a task that waits is written about.
         std::mem::forget(task);
     }
@@ -201,7 +201,7 @@ pub(crate) fn abandon(py: Python<'_>, server: &'static Server, core: CoreId) {
 
 /// The coroutine in which the task of a core stands.
 pub(crate) fn coroutine(py: Python<'_>, server: &Server, core: CoreId) -> Option<Py<PyAny>> {
-    let task = peek(py, &server.slot(core).asgi.task)?;
+    let task = peek(py, &server.slot(core).asgi().task)?;
     let run = task.bind(py).call_method0(intern!(py, "get_coro")).ok()?;
     run.cast::<Run>().ok()?.get().coroutine(py)
 }

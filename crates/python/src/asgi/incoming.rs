@@ -51,7 +51,7 @@ pub(super) fn receive<'py>(
     server: &'static Server,
     core: CoreId,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let exchange = &server.slot(core).asgi;
+    let exchange = server.slot(core).asgi();
     exchange.readers.tidy(py);
     let over = {
         let worker = server.worker.borrow();

@@ -19,6 +19,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::api::cancelled;
 use crate::driver::server::Server;
+use crate::traceback::reason_of;
 use crate::wsgi::response::{Head, send_head};
 
 /// Bytes that are read from a file at once.
@@ -195,7 +196,7 @@ pub(super) fn send<'py>(
     let slot = server.slot(core);
     match &*kind {
         "http.response.start" => {
-            if slot.asgi.outgoing.borrow().stage != Stage::Head {
+            if slot.asgi().outgoing.borrow().stage != Stage::Head {
                 return Err(PyRuntimeError::new_err("http.response.start was sent a second time"));
             }
             let mut head = slot.head.take();
@@ -206,7 +207,7 @@ pub(super) fn send<'py>(
             }
             slot.head.replace(head);
             filled?;
-            slot.asgi.outgoing.borrow_mut().stage = Stage::Begun;
+            slot.asgi().outgoing.borrow_mut().stage = Stage::Begun;
             if is_gone(server, core) { Err(nobody_gets_it(server, core)) } else { Ok(None) }
         }
         "http.response.body" => {
@@ -233,9 +234,7 @@ pub(super) fn send<'py>(
             may_give(server, core, "http.response.pathsend", true)?;
             // With the path in the exception, as Python's own.
             let named = |error: io::Error| {
-                let reason = error.to_string();
-                let reason = reason.split(" (os error").next().unwrap_or_default().to_owned();
-                PyOSError::new_err((error.raw_os_error().unwrap_or(0), reason, path.clone()))
+                PyOSError::new_err((error.raw_os_error().unwrap_or(0), reason_of(&error), path.clone()))
             };
             // Before it is opened: that would wait for who writes into a FIFO.
             if !path.metadata().map_err(named)?.is_file() {
@@ -255,7 +254,7 @@ pub(super) fn send<'py>(
 
 /// Whether a part of the body may be given now.
 fn may_give(server: &Server, core: CoreId, kind: &str, is_file: bool) -> PyResult<()> {
-    let problem = match server.slot(core).asgi.outgoing.borrow().stage {
+    let problem = match server.slot(core).asgi().outgoing.borrow().stage {
         Stage::Head => "before http.response.start",
         Stage::Body if is_file => "after http.response.body",
         Stage::Given | Stage::Written => "after the end of the response",
@@ -281,7 +280,7 @@ fn give<'py>(
             .map_err(|error| PyRuntimeError::new_err(format!("the response head cannot be sent: {error}")))?;
     }
     {
-        let mut outgoing = slot.asgi.outgoing.borrow_mut();
+        let mut outgoing = slot.asgi().outgoing.borrow_mut();
         outgoing.stage = if more { Stage::Body } else { Stage::Given };
         outgoing.slice += MESSAGE_BYTES + usize::try_from(length).unwrap_or(SLICE_BYTES).min(SLICE_BYTES);
         outgoing.parts.push_back(part);
@@ -289,9 +288,9 @@ fn give<'py>(
     match pump(py, server, core)? {
         Fate::Gone => Err(nobody_gets_it(server, core)),
         Fate::Waits => wait(py, server, core),
-        Fate::Written if more && slot.asgi.outgoing.borrow().slice > SLICE_BYTES => {
+        Fate::Written if more && slot.asgi().outgoing.borrow().slice > SLICE_BYTES => {
             // Others have their turn, as after each yield of an iterable.
-            slot.asgi.outgoing.borrow_mut().slice = 0;
+            slot.asgi().outgoing.borrow_mut().slice = 0;
             server.worker.borrow_mut().want_room(core);
             wait(py, server, core)
         }
@@ -305,7 +304,7 @@ pub(super) fn unsent<'py>(
     server: &'static Server,
     core: CoreId,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let exchange = &server.slot(core).asgi;
+    let exchange = server.slot(core).asgi();
     if exchange.outgoing.borrow().is_over() {
         return Ok(None);
     }
@@ -317,7 +316,7 @@ pub(super) fn unsent<'py>(
 
 fn wait<'py>(py: Python<'py>, server: &'static Server, core: CoreId) -> PyResult<Option<Bound<'py, PyAny>>> {
     let future = server.engine.future(py)?;
-    let writers = &server.slot(core).asgi.writers;
+    let writers = &server.slot(core).asgi().writers;
     // Those that were given up are nobody's.
     writers.tidy(py);
     Ok(Some(writers.add(future)))
@@ -332,14 +331,14 @@ fn is_gone(server: &Server, core: CoreId) -> bool {
 pub(super) fn room(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<()> {
     let fate = pump(py, server, core);
     if !matches!(fate, Ok(Fate::Waits)) {
-        server.slot(core).asgi.writers.wake(py);
+        server.slot(core).asgi().writers.wake(py);
     }
     fate.map(drop)
 }
 
 /// Writes what was given, as far as there is room.
 fn pump(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<Fate> {
-    let exchange = &server.slot(core).asgi;
+    let exchange = server.slot(core).asgi();
     let (mut done, mut last): (Vec<Part>, Option<Part>) = (Vec::new(), None);
     let fate = {
         // No code of the application runs meanwhile: parts are dropped at the end.
@@ -397,7 +396,7 @@ fn pump(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<Fate>
 
 /// The application has ended: what it has given and not written leaves without anybody who waits.
 pub(super) fn spool(py: Python<'_>, server: &'static Server, core: CoreId) -> io::Result<()> {
-    let parts = std::mem::take(&mut server.slot(core).asgi.outgoing.borrow_mut().parts);
+    let parts = std::mem::take(&mut server.slot(core).asgi().outgoing.borrow_mut().parts);
     for part in parts {
         part.write_through(py, &mut server.worker.borrow_mut(), core)?;
     }

@@ -1,11 +1,11 @@
 //! What a worker process keeps on the Python side: the worker, the applications, and a slot for each core.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::c_ulong;
 use std::sync::OnceLock;
 
 use greenloom_cli::master::Totals;
-use greenloom_worker::config::Settings;
+use greenloom_worker::config::{Interface, Settings};
 use greenloom_worker::{CoreId, Worker, WorkerOptions};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -32,7 +32,8 @@ pub(crate) struct Server {
     /// Requests each application has had.
     pub(crate) app_requests: Vec<Cell<u64>>,
     pub(crate) environ: EnvironBuilder,
-    pub(crate) scopes: ScopeBuilder,
+    /// `None`: no application is an ASGI one, and nothing of asyncio's is imported for any.
+    scopes: Option<ScopeBuilder>,
     /// The first so many cores are those of requests.
     request_cores: u32,
     pub(crate) cores: Vec<Slot>,
@@ -64,8 +65,9 @@ pub(crate) struct Slot {
     pub(crate) known_length: Cell<Option<u64>>,
     pub(crate) environ: Cell<Option<Py<PyDict>>>,
     pub(crate) input: Cell<Option<Py<Input>>>,
-    /// The request of an ASGI application; nothing else of the slot is used for that but head and length.
-    pub(crate) asgi: Exchange,
+    /// What requests of ASGI applications have, made for the first; nothing else of the slot is used for them but head and
+    /// length.
+    asgi: OnceCell<Box<Exchange>>,
     /// Whether the environ's fdevent keys say something about an earlier wait.
     pub(crate) marked: Cell<bool>,
 }
@@ -122,7 +124,11 @@ pub(crate) fn start(
         engine,
         app_requests: apps.iter().map(|_| Cell::new(0)).collect(),
         environ: EnvironBuilder::new(py, settings, listeners)?,
-        scopes: ScopeBuilder::new(py, settings, listeners, &apps)?,
+        scopes: if apps.iter().any(|app| app.interface == Interface::Asgi) {
+            Some(ScopeBuilder::new(py, settings, listeners, &apps)?)
+        } else {
+            None
+        },
         apps,
         request_cores: settings.cores.max(1),
         cores: (0..WorkerOptions::from_settings(settings).all_cores()).map(|_| Slot::default()).collect(),
@@ -176,12 +182,27 @@ impl Server {
         core.0 >= self.request_cores
     }
 
+    /// What makes the scopes of requests.
+    pub(crate) fn scopes(&self) -> PyResult<&ScopeBuilder> {
+        self.scopes.as_ref().ok_or_else(|| PyRuntimeError::new_err("no ASGI application is loaded"))
+    }
+
     pub(crate) fn slot(&self, core: CoreId) -> &Slot {
         &self.cores[core.0 as usize]
     }
 }
 
 impl Slot {
+    /// What requests of ASGI applications have.
+    pub(crate) fn asgi(&self) -> &Exchange {
+        self.asgi.get_or_init(Box::default)
+    }
+
+    /// Whether the request of an ASGI application has the core.
+    pub(crate) fn runs_task(&self) -> bool {
+        self.asgi.get().is_some_and(|exchange| exchange.runs())
+    }
+
     /// Whether a part is being written.
     pub(crate) fn writes_part(&self) -> bool {
         let part = self.part.take();

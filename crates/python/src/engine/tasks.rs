@@ -145,12 +145,13 @@ impl Tasks {
         let task = made?;
         if let Some((begin, its_context)) = begin {
             let of = begin.bind(py).getattr_opt(intern!(py, "__self__"))?;
-            if !of.is_some_and(|of| of.is(&task)) {
+            if !of.as_ref().is_some_and(|of| of.is(&task)) {
                 // A finalizer has made a task meanwhile.
                 let keywords = PyDict::new(py);
                 keywords.set_item("context", its_context)?;
                 let event_loop = self.event_loop.bind(py);
                 event_loop.call_method(intern!(py, "call_soon"), (begin,), Some(&keywords))?;
+                catching.register.call1(py, (of,))?;
                 return Ok(task);
             }
             let entered = context.enter(py);
@@ -191,7 +192,7 @@ impl Tasks {
 }
 
 fn in_task(server: &Server, core: CoreId) -> bool {
-    server.slot(core).asgi.runs()
+    server.slot(core).runs_task()
 }
 
 impl Catching {

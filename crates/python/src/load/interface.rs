@@ -1,8 +1,11 @@
 //! Whether a callable is what it was loaded as: a WSGI application would take an ASGI call for a strange environ, and the
 //! other way round, and say so with every request.
 
+use std::ffi::c_int;
+
 use greenloom_worker::config::Interface;
 use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::failure::LoadFailure;
@@ -35,17 +38,26 @@ pub(super) fn check(
     }
 }
 
-/// Whether calling it makes a coroutine.
+/// Whether calling it makes a coroutine. (Without `inspect`, which most WSGI applications do not need.)
 fn is_asgi(callable: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let is_coroutine = callable.py().import("inspect")?.getattr("iscoroutinefunction")?;
-    if is_coroutine.call1((callable,))?.is_truthy()? {
-        return Ok(true);
+    let mut callable = callable.clone();
+    // functools.partial
+    while callable.get_type().name()? == "partial" {
+        callable = callable.getattr("func")?;
     }
     // Of the class: that is what a call looks for.
-    match callable.get_type().getattr_opt("__call__")? {
-        Some(call) => is_coroutine.call1((call,))?.is_truthy(),
-        None => Ok(false),
-    }
+    Ok(is_coroutine_function(&callable)?
+        || match callable.get_type().getattr_opt("__call__")? {
+            Some(call) => is_coroutine_function(&call)?,
+            None => false,
+        })
+}
+
+/// Whether a function, or a method, was defined by `async def`.
+fn is_coroutine_function(function: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let Some(code) = function.getattr_opt("__code__")? else { return Ok(false) };
+    let flags: Option<c_int> = code.getattr_opt("co_flags")?.and_then(|flags| flags.extract().ok());
+    Ok(flags.is_some_and(|flags| flags & ffi::CO_COROUTINE != 0))
 }
 
 /// Whether it can be called with three arguments, as far as is known.
