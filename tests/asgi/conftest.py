@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.engines import Engine, engines, in_ci
+from tests.contract.engines import ON_ASYNCIO, Engine, pair_of
 from tests.harness.fixtures import Serve
 from tests.harness.server import APPS
 
-LOOPS = ("asyncio", "uvloop", "tornado")
 CORES = 8
 FULL = r"\[DANGER\] async queue is full !!!$"
 
 
 # By module: all tests of one loop follow each other, on the same servers.
-@pytest.fixture(params=LOOPS, scope="module")
+@pytest.fixture(params=ON_ASYNCIO, scope="module")
 def pair(request: pytest.FixtureRequest) -> Engine:
     """The pair of a loop. Without its package nothing is tested, which CI does not put up with."""
-    (pair,) = [engine for engine in engines() if engine.loop == request.param]
-    reason = pair.missing()
-    if reason is not None:
-        (pytest.fail if in_ci() else pytest.skip)(reason)
-    return pair
+    return pair_of(request.param)
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
+from tests.harness.stacks import ask, finish, in_flight, line_of, shown, wait_for
 from tests.harness.waiting import until
 
 AWAITING = ["application", "awaiting_outer", "awaiting_middle", "awaiting_inner", "at_gate"]
@@ -14,42 +13,6 @@ AWAITING = ["application", "awaiting_outer", "awaiting_middle", "awaiting_inner"
 @pytest.fixture
 def server(fresh_asgi, gate):
     return fresh_asgi("asgi_stacks", cores=8, env=gate.env)
-
-
-def in_flight(server, target, count=1):
-    clients = [server.http() for _ in range(count)]
-    for client in clients:
-        client.send_request(target=target)
-    # Handled in the order of arrival: when this one is answered, those are where they wait.
-    assert server.get("/hello").body == b"hello\n"
-    return clients
-
-
-def ask(server, whom):
-    """Only what the log says from here on."""
-    server.begin()
-    server.signal(signal.SIGUSR2, None if whom == "master" else server.worker())
-
-
-def shown(text):
-    """A function's line in a stack, which is not its name in the code of a caller; or a target."""
-    return text if "/" in text else f"in {text}\n"
-
-
-def wait_for(server, *texts):
-    until(
-        lambda: all(shown(text) in server.log_text() for text in texts),
-        f"all of {texts} in the log, which is:\n{server.log_text()}",
-    )
-    return server.log_text()
-
-
-def finish(server, gate, clients, body):
-    gate.release(len(clients))
-    for client in clients:
-        assert client.read_response().body == body
-    for _ in range(3):
-        assert server.get("/hello").body == b"hello\n"
 
 
 @pytest.mark.parametrize("whom", ["master", "worker"])
@@ -107,7 +70,7 @@ def test_behind_its_response(server, gate):
     wait_for(server, "/resting_outer?name=rests", "resting_outer", "at_gate")
     gate.release()
     assert client.get("/hello").body == b"hello\n"
-    until(lambda: [r for r in server.log_requests() if "rests" in r.uri], "its line")
+    line_of(server, "rests")
 
 
 def test_facts(server, gate):
@@ -119,11 +82,7 @@ def test_facts(server, gate):
     assert "GET" in head
     assert " ms" in head
     finish(server, gate, clients, b"awaited\n")
-    # The line of an earlier request may come late.
-    (line,) = until(
-        lambda: [r for r in server.log_requests() if "awaiting_outer" in r.uri], "its line"
-    )
-    assert f"core {line.core}" in head
+    assert f"core {line_of(server, 'awaiting_outer').core}" in head
 
 
 def test_a_busy_core(server, gate):

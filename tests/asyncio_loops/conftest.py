@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.engines import Engine, engines, in_ci, with_engine
+from tests.contract.engines import ON_ASYNCIO, Engine, pair_of, with_engine
 from tests.harness.fixtures import Serve
 
-LOOPS = ("asyncio", "uvloop", "tornado")
 
-
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(params=ON_ASYNCIO)
 def pair(request: pytest.FixtureRequest) -> Engine:
     """The pair of a loop. Without its package nothing is tested, which CI does not put up with."""
-    (pair,) = [engine for engine in engines() if engine.loop == request.param]
-    reason = pair.missing()
-    if reason is not None:
-        (pytest.fail if in_ci() else pytest.skip)(reason)
-    return pair
+    return pair_of(request.param)
 
 
 @pytest.fixture

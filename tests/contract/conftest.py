@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.contract.engines import Engine, engines, in_ci, interpreter, with_engine
+from tests.contract.engines import Engine, engines, interpreter, usable, with_engine
 from tests.harness.fixtures import Serve
 
 PAIR = "engine"
@@ -40,11 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def engine(request: pytest.FixtureRequest) -> Engine:
     """A legal, built pair. One whose package is missing is skipped, and fails in CI."""
-    pair: Engine = request.param
-    reason = pair.missing()
-    if reason is not None:
-        (pytest.fail if in_ci() else pytest.skip)(reason)
-    return pair
+    return usable(request.param)
 
 
 @pytest.fixture(scope="module")

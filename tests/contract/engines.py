@@ -10,8 +10,13 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 
+import pytest
+
 from tests.harness.fixtures import Serve
 from tests.harness.server import run
+
+ON_ASYNCIO = ("asyncio", "uvloop", "tornado")
+"""The loop engines that have asyncio's interface."""
 
 PACKAGES = {
     "greenlet": "greenlet",
@@ -100,6 +105,20 @@ def engines() -> tuple[Engine, ...]:
         for row in json.loads(listed.stdout)
         if row["built"] and row["suspend"] != NO_WSGI and runs_here(row["languages"])
     )
+
+
+def pair_of(loop: str) -> Engine:
+    """The pair of a loop engine that has one; without its package the test is skipped, or fails."""
+    (pair,) = [engine for engine in engines() if engine.loop == loop]
+    return usable(pair)
+
+
+def usable(pair: Engine) -> Engine:
+    """The pair itself; one whose package is missing skips the test, and fails it in CI."""
+    reason = pair.missing()
+    if reason is not None:
+        (pytest.fail if in_ci() else pytest.skip)(reason)
+    return pair
 
 
 def runs_here(languages: str) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
+from tests.harness.stacks import ask, finish, in_flight, line_of, shown, wait_for
 from tests.harness.waiting import until
 
 YIELDING = ["yielding_outer", "yielding_middle", "yielding_inner"]
@@ -16,42 +15,6 @@ SLEEPING = ["application", "sleeping_outer", "sleeping_generator"]
 @pytest.fixture
 def server(fresh_engine, gate):
     return fresh_engine("contract_stacks", cores=8, env=gate.env)
-
-
-def in_flight(server, target, count=1):
-    clients = [server.http() for _ in range(count)]
-    for client in clients:
-        client.send_request(target=target)
-    # Handled in the order of arrival: when this one is answered, those are where they wait.
-    assert server.get("/hello").body == b"hello\n"
-    return clients
-
-
-def ask(server, whom):
-    """Only what the log says from here on."""
-    server.begin()
-    server.signal(signal.SIGUSR2, None if whom == "master" else server.worker())
-
-
-def wait_for(server, *texts):
-    until(
-        lambda: all(shown(text) in server.log_text() for text in texts),
-        f"all of {texts} in the log, which is:\n{server.log_text()}",
-    )
-    return server.log_text()
-
-
-def shown(text):
-    """A function's line in a stack, which is not its name in the code of a caller; or a target."""
-    return text if "/" in text else f"in {text}\n"
-
-
-def finish(server, gate, clients, body):
-    gate.release(len(clients))
-    for client in clients:
-        assert client.read_response().body == body
-    for _ in range(3):
-        assert server.get("/hello").body == b"hello\n"
 
 
 @pytest.mark.parametrize("whom", ["master", "worker"])
@@ -112,8 +75,7 @@ class TestFacts:
         (head,) = [line for line in text.splitlines() if "/yielding_outer?name=one" in line]
         assert "GET" in head
         finish(server, gate, clients, b"yielded\n")
-        line = next(r for r in server.wait_requests(1) if "yielding_outer" in r.uri)
-        assert f"core {line.core}" in head
+        assert f"core {line_of(server, 'yielding_outer').core}" in head
         facts = text[text.index(head) :]
         assert "reads fd" in facts
         assert " ms" in facts or " s" in facts

@@ -380,8 +380,8 @@ impl Worker {
         }
     }
 
-    /// The driver gets [`Action::Abandon`].
-    pub(crate) fn note_abandoned(&mut self, core: CoreId) {
+    /// A coroutine is given up: the driver gets [`Action::Abandon`], or the worker leaves without one that does not end.
+    pub fn note_abandoned(&mut self, core: CoreId) {
         self.counters.abandoned += 1;
         let slot = &mut self.cores[core];
         slot.abandoned = true;

@@ -77,11 +77,6 @@ impl Worker {
         }
     }
 
-    /// The task of a core does not end, and the worker leaves without it: [`Worker::fail`] is to follow.
-    pub fn give_up(&mut self, core: CoreId) {
-        self.note_abandoned(core);
-    }
-
     /// The application wants to write more than there is room for: [`News::Room`] will come. With room it comes in the next
     /// turn, when others have had theirs.
     pub fn want_room(&mut self, core: CoreId) {

@@ -76,9 +76,9 @@ class Lifespan:
     @property
     def failure(self) -> str | None:
         """Why the application cannot serve; None: it can."""
-        if not self._started.is_set():
-            self._refuse("the loop was stopped meanwhile")
-        return self._failure
+        if self._failure is not None or self._started.is_set():
+            return self._failure
+        return self._failed("the loop was stopped meanwhile")
 
     async def start(self) -> None:
         """Let the application start; what has become of it says `failure`."""
@@ -121,7 +121,10 @@ class Lifespan:
 
     def _refuse(self, reason: str) -> None:
         if not self._started.is_set():
-            self._failure = f"{self._name} has failed to start (lifespan.startup): {reason}"
+            self._failure = self._failed(reason)
+
+    def _failed(self, reason: str) -> str:
+        return f"{self._name} has failed to start (lifespan.startup): {reason}"
 
     async def _receive(self) -> Message:
         self._asked = True

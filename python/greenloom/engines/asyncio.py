@@ -11,7 +11,7 @@ import asyncio
 import platform
 import time
 from collections import deque
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from greenloom._greenloom import Request
 from greenloom.engines.asgi import Lifespan
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from greenloom.engines.worker import Worker
-
-T = TypeVar("T")
 
 FAILURES = 100
 """A loop that fails so often within a second does not run any more."""
@@ -179,10 +177,9 @@ async def _cancel_tasks(loop: asyncio.AbstractEventLoop, worker: Worker) -> None
 
 
 def _complete(
-    loop: asyncio.AbstractEventLoop, worker: Worker, what: Coroutine[object, object, T]
-) -> T | None:
+    loop: asyncio.AbstractEventLoop, worker: Worker, what: Coroutine[object, object, None]
+) -> None:
     try:
-        return loop.run_until_complete(what)
+        loop.run_until_complete(what)
     except BaseException as error:
         worker.report(error)
-        return None

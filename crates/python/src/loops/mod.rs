@@ -178,7 +178,7 @@ impl Turns {
             let is_mounted_before = server.apps[..id].iter().any(|other| other.callable.is(&app.callable));
             if app.interface == Interface::Asgi && !is_mounted_before {
                 let name = format!("ASGI app {id} (mountpoint='{}')", app.mount);
-                lifespans.append((&app.callable, server.scopes.lifespan(py, id)?, name))?;
+                lifespans.append((&app.callable, server.scopes()?.lifespan(py, id)?, name))?;
             }
         }
         Ok(lifespans)
@@ -198,7 +198,7 @@ impl Turns {
         let requests = server.worker.borrow().in_flight();
         for core in requests.iter().map(|request| request.core) {
             if server.engine.awaits(server, core) {
-                server.worker.borrow_mut().give_up(core);
+                server.worker.borrow_mut().note_abandoned(core);
                 asgi::gateway::abandon(py, server, core);
             }
         }
