@@ -57,6 +57,11 @@ def talk(where: Path, *lines: bytes) -> list[dict]:
         return found
 
 
+def wait_answer(server: Server, body: bytes) -> None:
+    """The old workers hear of their successors only when those serve, and may take one more."""
+    until(lambda: server.get("/").body == body, f"{body!r} from the next generation")
+
+
 class TestSocket:
     def test_only_the_user_is_let_in(self, fresh, where):
         fresh("hello", "--control-socket", str(where))
@@ -111,7 +116,7 @@ class TestCommands:
         write("two")
         done = ctl(where, "reload")
         assert (done.returncode, done.stdout) == (0, "generation 2 serves\n")
-        assert server.get("/").body == b"two\n"
+        wait_answer(server, b"two\n")
         assert status(where)["reloads"] == 1
 
     def test_a_reload_that_fails_says_why(self, changing, where):
@@ -124,7 +129,7 @@ class TestCommands:
         assert (status(where)["reloads"], status(where)["failed_reloads"]) == (0, 1)
         write("three")
         assert ctl(where, "reload").returncode == 0
-        assert server.get("/").body == b"three\n"
+        wait_answer(server, b"three\n")
 
     def test_reload_without_waiting(self, changing, where):
         server, _ = changing()
@@ -150,7 +155,7 @@ class TestCommands:
         done = ctl(where, "upgrade", deadline_s=60)
         assert done.returncode == 0, done
         assert "the program was replaced, generation 2 serves" in done.stdout
-        assert server.get("/").body == b"two\n"
+        wait_answer(server, b"two\n")
         assert status(where)["upgrades"] == 1
 
     def test_the_doors_stay_open_over_an_upgrade(self, changing, where):

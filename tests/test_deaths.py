@@ -119,8 +119,9 @@ class TestWorker:
             victim = server.workers()[0]
             os.kill(victim, signal.Signals[how])
         assert all(one.lost() for one in begun.pop(victim))
+        # Its connections end a little before it does.
+        until(lambda: victim not in server.workers(), "the end of the victim")
         until(lambda: len(server.workers()) == 2, "a new worker")
-        assert victim not in server.workers()
         (innocent,) = begun
         assert innocent in server.workers()
         gate.release(len(begun[innocent]))
@@ -149,6 +150,7 @@ class TestWorker:
         victim = Begun(server, "/grow?300").pid
         server.wait_for_log(rf"EVIL RELOAD ON WORKER \d.*\(pid: {victim}\)")
         assert all(one.lost() for one in begun.pop(victim))
+        until(lambda: victim not in server.workers(), "the end of the victim")
         until(lambda: len(server.workers()) == 2, "a new worker")
         (innocent,) = begun
         assert innocent in server.workers()

@@ -172,8 +172,10 @@ class TestFailures:
 
     def check(self, server: Server, site: Site, before: list[int], idle: Client) -> None:
         server.wait_for_log(KEPT, 20)
-        until(lambda: len(generations(server)) == 1, "what failed has gone")
-        assert server.workers() == before
+        until(
+            lambda: len(generations(server)) == 1 and server.workers() == before,
+            "what failed has gone",
+        )
         assert version(server) == b"version 1"
         assert idle.get("/").body == b"version 1"
         site.application(2)

@@ -94,6 +94,8 @@ class TestNotify:
             "hello", env={"NOTIFY_SOCKET": str(tmp_path / "none")}, allow=["service manager"]
         )
         assert server.get("/").body == b"hello\n"
+        # Behind the ready line.
+        server.wait_for_log("cannot tell the service manager")
         assert server.count_log("cannot tell the service manager") == 1
 
 

@@ -108,8 +108,13 @@ class TestBetweenRequests:
         assert answer(send(server, "/switch_into_the_ended?name=old")) == [True, -1]
         one(server, "/poke", name="new")
         assert answer(waiting) == "ready"
-        lines = [r for r in server.wait_requests(5) if r.uri.startswith(("/end", "/stay"))]
-        assert lines[0].core == lines[1].core, "the new one was to have the core of the old one"
+
+        def cores():
+            uris = ("/end", "/stay")
+            return [r.core for r in server.log_requests() if r.uri.startswith(uris)]
+
+        until(lambda: len(cores()) == 2, "the lines of both")
+        assert len(set(cores())) == 1, "the new one was to have the core of the old one"
 
     def test_an_exception_into_one_that_waits(self, server):
         """Its wait is over by that, and nothing of it disturbs the next."""

@@ -104,7 +104,7 @@ def test_one_that_a_hosting_loop_has_resumed_is_named(fresh_engine, gate):
 def test_its_stack_is_there_without_a_warning(fresh_engine, gate):
     server = killed_later(fresh_engine, gate, "0")
     assert server.count_log(r"^core \d+: GET /spin_later, \d+ ms old, runs$") == 1
-    assert server.count_log(r"\bin spin_inner$") == 1
+    stands_there(server, "spin")
 
 
 def stands_there(server, how):
@@ -207,7 +207,7 @@ class TestReports:
         pid = server.worker()
         server.http().send_request(target="/spin")
         wait_for_the_end(server, pid)
-        assert server.count_log(r"\bin spin_inner$") == 1
+        stands_there(server, "spin")
 
     def test_a_target_that_looks_like_a_line(self, serve_watched):
         server = serve_watched(uwsgi="127.0.0.1:0")

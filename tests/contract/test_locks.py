@@ -126,12 +126,14 @@ class TestWorkers:
 
     def test_the_lock_of_a_killed_worker_is_free(self, fresh_engine, how):
         server = fresh_engine("contract_locks", "--processes", "2", cores=CORES, allow=KILLED)
+        before = set(server.workers())
         dying = server.http()
         dying.send_request(target="/die")
         assert dying.closed_by_peer()
         answer = ask(server, f"/hold?s=0.01{how}")
         assert answer[0].endswith(" 1")
-        until(lambda: len(server.workers()) == 2, "the worker's successor")
+        until(lambda: before - set(server.workers()), "the end of the worker")
+        until(lambda: len(server.workers()) == 2, "its successor")
 
     def test_generations_share_them(self, fresh_engine, how, tmp_path):
         # Not the first: the application takes that while it is loaded.

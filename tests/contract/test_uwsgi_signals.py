@@ -111,6 +111,8 @@ class TestHandlers:
         raise_signal(server, NOTE)
         wait_for(server, f"handled {NOTE}")
         raise_signal(server, NOTE)
+        # Not in the log of the test that comes next.
+        wait_for(server, f"handled {NOTE}", 2)
         assert len(server.wait_requests(2)) == 2
 
 
