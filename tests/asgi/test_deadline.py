@@ -169,17 +169,21 @@ class TestSwallowed:
 
 
 class TestInTime:
-    def test_nobody_is_told(self, server):
-        for _ in range(5):
-            answer = server.get("/late/in_time?name=a&seconds=0.01&times=3")
-            assert answer.body == b"a"
-        assert {line.cancelled for line in server.wait_requests(5)} == {None}
+    @pytest.fixture
+    def patient(self, serve_asgi):
+        """Some requests together take longer than one may, and each by far not as long."""
+        return serve_asgi("asgi_deadline", "--request-timeout", "/late=1", cores=2)
 
-    def test_requests_of_one_connection_have_their_own(self, server):
-        """Together they take longer than one may."""
-        client = server.http()
-        for _ in range(8):
-            assert client.get("/late/in_time?name=a&seconds=0.05&times=1").body == b"a"
+    def test_nobody_is_told(self, patient):
+        for _ in range(5):
+            answer = patient.get("/late/in_time?name=a&seconds=0.1&times=3")
+            assert answer.body == b"a"
+        assert {line.cancelled for line in patient.wait_requests(5)} == {None}
+
+    def test_requests_of_one_connection_have_their_own(self, patient):
+        client = patient.http()
+        for _ in range(5):
+            assert client.get("/late/in_time?name=a&seconds=0.3&times=1").body == b"a"
 
     def test_late_but_whole(self, server):
         """It never gave way, so there was no moment to end it, and now it is an answer."""

@@ -58,9 +58,11 @@ def install(handler):
     signal.signal(signal.SIGALRM, handler)
 
 
-def spin(ready):
-    """Computes and never calls anything that waits."""
+def spin(ready, alarm_s=None):
+    """Computes and never calls anything that waits. An alarm that it sets itself comes in here."""
     end = time.monotonic() + LONG_S
+    if alarm_s is not None:
+        signal.setitimer(signal.ITIMER_REAL, alarm_s)
     while time.monotonic() < end:
         if ready():
             return True
@@ -88,8 +90,7 @@ def busy(request):
     if neighbours_wait(request):
         return None
     install(note)
-    signal.setitimer(signal.ITIMER_REAL, SOON_S)
-    came = spin(lambda: handled)
+    came = spin(lambda: handled, SOON_S)
     leave(request)
     return {"came": came, "in": handled[0][0]}
 
@@ -113,8 +114,8 @@ def sleeping(request):
     if neighbours_wait(request):
         return None
     install(note)
-    signal.setitimer(signal.ITIMER_REAL, SOON_S)
     before = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, SOON_S)
     time.sleep(0.4)
     after = time.monotonic()
     leave(request)
@@ -127,10 +128,9 @@ def busy_failure(request):
     if neighbours_wait(request):
         return None
     install(fail)
-    signal.setitimer(signal.ITIMER_REAL, SOON_S)
     before = time.monotonic()
     try:
-        found = f"nothing: {spin(lambda: False)}"
+        found = f"nothing: {spin(lambda: False, SOON_S)}"
     except Alarm as alarm:
         found = f"alarm {alarm.args[0]} {time.monotonic() - before < LONG_S}"
     leave(request)
@@ -141,9 +141,9 @@ def sleeping_failure(request):
     if neighbours_wait(request):
         return None
     install(fail)
-    signal.setitimer(signal.ITIMER_REAL, SOON_S)
     before = time.monotonic()
     try:
+        signal.setitimer(signal.ITIMER_REAL, SOON_S)
         time.sleep(LONG_S)
         found = "nothing"
     except Alarm as alarm:

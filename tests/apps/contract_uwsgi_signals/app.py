@@ -18,7 +18,7 @@ from uwsgidecorators import filemon, get_free_signal, postfork, signal, timer
 NOTHING = 30
 SLOW, BAD, CURIOUS, EXIT, BLOCKING = 31, 32, 33, 34, 35
 ALL, SECOND, LATE = 40, 41, 42
-SLOW_S = float(os.environ.get("SLOW_S", "0.3"))
+SLOW_S = float(os.environ.get("SLOW_S", "1"))
 
 came = []
 

@@ -29,8 +29,9 @@ def steps(environ, start_response):
     """Ten short sleeps, together longer than a deadline."""
     start_response("200 OK", TEXT)
     for number in range(10):
-        yield uwsgi.async_sleep(0.03)
+        # The first part is there before any deadline can be over.
         yield b"%d" % number
+        yield uwsgi.async_sleep(0.03)
 
 
 def report(environ, start_response):
