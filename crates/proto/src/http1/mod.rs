@@ -4,7 +4,7 @@
 
 pub mod body;
 pub(crate) mod chars;
-mod date;
+pub mod date;
 pub mod head;
 mod meaning;
 pub mod response;
