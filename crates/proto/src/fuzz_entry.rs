@@ -5,9 +5,15 @@ use alloc::vec::Vec;
 
 use crate::Span;
 use crate::handover::Packet;
+use crate::http1::accept_encoding::accepted;
 use crate::http1::body::{BodyError, ChunkEvent, ChunkedDecoder};
+use crate::http1::chars;
+use crate::http1::conditional::{Conditions, Validators, Verdict};
+use crate::http1::date::{http_date, parse_http_date};
 use crate::http1::head::{Field, Framing, Head, Limits, Parsed, Version, percent_decode, variable_name};
+use crate::http1::ranges::{self, MAX_RANGES, Wanted, parse_ranges};
 use crate::http1::response::{self, BodyMode, Exchange};
+use crate::text::push_decimal;
 use crate::uwsgi;
 
 /// Bounds as a server would set them, small enough for a fuzzer to reach.
@@ -184,4 +190,131 @@ pub fn fuzz_handover(data: &[u8]) {
         packet.encode(&mut written);
         assert_eq!(written, data);
     }
+}
+
+/// A time that a date names can be written and read again, and is never far in the future because of a short year.
+pub fn fuzz_date(data: &[u8]) {
+    let now_s = data.len() as u64 * 100_000_000;
+    let Some(seconds) = parse_http_date(data, now_s) else { return };
+    assert!(matches!(data.len(), 24 | 29..=33), "{} bytes", data.len());
+    assert_eq!(parse_http_date(&http_date(seconds), 0), Some(seconds));
+    if data.contains(&b'-') {
+        // 50 years with 13 leap days, and a leap second at their end.
+        assert!(seconds <= now_s + (50 * 365 + 13) * 86_400 + 1);
+    }
+}
+
+/// The parts of [`fuzz_conditional`]'s input: the first line is the entity tag, the second the time of modification,
+/// then come fields with their names.
+fn conditions(data: &[u8]) -> Option<(Validators<'_>, Conditions<'_>)> {
+    let mut lines = data.split(|&byte| byte == b'\n');
+    let validators = Validators { etag: lines.next()?, modified_s: chars::decimal(lines.next()?)? };
+    let mut conditions = Conditions::default();
+    for line in lines {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        let slot = match &line[..colon] {
+            b"If-Match" => &mut conditions.if_match,
+            b"If-None-Match" => &mut conditions.if_none_match,
+            b"If-Modified-Since" => &mut conditions.if_modified_since,
+            b"If-Unmodified-Since" => &mut conditions.if_unmodified_since,
+            b"If-Range" => &mut conditions.if_range,
+            _ => return None,
+        };
+        *slot = Some(&line[colon + 1..]);
+    }
+    Some((validators, conditions))
+}
+
+/// Entity tags count more than dates, what holds strongly holds weakly, and nothing holds because of a tag that the
+/// field does not have.
+pub fn fuzz_conditional(data: &[u8]) {
+    const NOW_S: u64 = 2_000_000_000;
+    let Some((own, conditions)) = conditions(data) else { return };
+    let verdict = |conditions: Conditions<'_>| conditions.evaluate(&own, NOW_S);
+    let Conditions { if_match, if_none_match, if_range, .. } = conditions;
+    let whole = verdict(conditions);
+    if if_match.is_some() {
+        assert_eq!(verdict(Conditions { if_unmodified_since: None, ..conditions }), whole);
+    }
+    if if_none_match.is_some() {
+        assert_eq!(verdict(Conditions { if_modified_since: None, ..conditions }), whole);
+    }
+    let opaque = own.etag.strip_prefix(b"W/").unwrap_or(own.etag);
+    let names_own = |value: &[u8]| {
+        chars::trim(value) == b"*"
+            || (opaque.len() > 1 && value.windows(opaque.len()).any(|part| part == opaque))
+    };
+    let holds_strongly =
+        |if_match| verdict(Conditions { if_match, ..Conditions::default() }) == Verdict::Proceed;
+    let holds_weakly = |if_none_match| {
+        verdict(Conditions { if_none_match, ..Conditions::default() }) == Verdict::NotModified
+    };
+    for value in [if_match, if_none_match, if_range].into_iter().flatten() {
+        if holds_strongly(Some(value)) {
+            assert!(holds_weakly(Some(value)));
+        }
+        if holds_weakly(Some(value)) {
+            assert!(names_own(value));
+        }
+    }
+    let Some(value) = if_range else {
+        assert!(conditions.range_applies(&own, NOW_S));
+        return;
+    };
+    if conditions.range_applies(&own, NOW_S) {
+        let is_date = parse_http_date(chars::trim(value), NOW_S) == Some(own.modified_s);
+        assert!(is_date || holds_strongly(Some(value)));
+    }
+}
+
+/// Ranges lie inside the representation, ask for no more than all of it, and mean the same when they are written
+/// again; a body of several is as long as announced. The first line is the length, the second the value.
+pub fn fuzz_ranges(data: &[u8]) {
+    let mut lines = data.splitn(2, |&byte| byte == b'\n');
+    let (Some(Some(length)), Some(value)) = (lines.next().map(chars::decimal), lines.next()) else { return };
+    let mut found = Vec::new();
+    if parse_ranges(value, length, &mut found) != Wanted::Ranges {
+        assert!(found.is_empty());
+        return;
+    }
+    assert!(!found.is_empty() && found.len() <= MAX_RANGES);
+    assert!(found.iter().all(|range| range.first <= range.last && range.last < length));
+    let sum: u128 = found.iter().map(|range| u128::from(range.len())).sum();
+    assert!(sum <= u128::from(length));
+
+    let mut written = b"bytes=".to_vec();
+    for range in &found {
+        push_decimal(&mut written, range.first);
+        written.push(b'-');
+        push_decimal(&mut written, range.last);
+        written.push(b',');
+    }
+    let mut again = Vec::new();
+    assert_eq!(parse_ranges(&written, length, &mut again), Wanted::Ranges);
+    assert_eq!(again, found);
+
+    for (boundary, content_type) in [(&b"b"[..], None), (value, Some(value))] {
+        let mut out = Vec::new();
+        for (index, range) in found.iter().enumerate() {
+            ranges::push_part_head(&mut out, boundary, content_type, *range, length, index == 0);
+        }
+        ranges::push_parts_end(&mut out, boundary);
+        let expected = u64::try_from(sum + out.len() as u128).unwrap_or(u64::MAX);
+        assert_eq!(ranges::multipart_length(boundary, content_type, &found, length), expected);
+    }
+}
+
+/// A coding is accepted once, only when something in the field speaks for it, and whatever its case; members that are
+/// not understood change nothing.
+pub fn fuzz_accept_encoding(data: &[u8]) {
+    let found = accepted(Some(data));
+    let lower = data.to_ascii_lowercase();
+    for (index, coding) in found.into_iter().enumerate() {
+        assert!(!found.as_slice()[..index].contains(&coding));
+        let name = coding.name().as_bytes();
+        assert!(lower.contains(&b'*') || lower.windows(name.len()).any(|part| part == name));
+    }
+    assert_eq!(accepted(Some(&lower)), found);
+    assert_eq!(accepted(Some(&[b"deflate, br;q=2, ", data, b" ,gzip;q"].concat())), found);
+    assert!(accepted(Some(&[data, b",*;q=0,br;q=0,zstd;q=0,gzip;q=0"].concat())).is_empty());
 }

@@ -3,10 +3,10 @@
 //! One table of 256 entries with a bit per class, and the helpers that read it.
 
 /// May stand in a token (RFC 9110 §5.6.2): methods and field names.
-pub(super) const TOKEN: u8 = 1;
+pub(crate) const TOKEN: u8 = 1;
 /// May stand in a request-target: every visible byte but `#`, and everything from 0x80 on, which browsers of
 /// old and many scripts send unescaped (RFC 9112 §3.2 has no fragment in any form).
-pub(super) const TARGET: u8 = 2;
+pub(crate) const TARGET: u8 = 2;
 /// May stand in a registered name (RFC 3986 §3.2.2), percent-encoding left out.
 pub(super) const HOST: u8 = 4;
 /// The low line: legal in a token, but `X_A` and `X-A` become the same variable.
@@ -58,7 +58,7 @@ pub(super) fn is(byte: u8, class: u8) -> bool {
 
 /// True when there is at least one byte and all belong to `class`.
 #[inline]
-pub(super) fn all(bytes: &[u8], class: u8) -> bool {
+pub(crate) fn all(bytes: &[u8], class: u8) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is(byte, class))
 }
 
@@ -66,13 +66,13 @@ pub(super) fn all(bytes: &[u8], class: u8) -> bool {
 /// because then it compiles to vector instructions.
 #[inline]
 #[expect(clippy::needless_bitwise_bool, reason = "without branches; see above")]
-pub(super) fn has_control(bytes: &[u8]) -> bool {
+pub(crate) fn has_control(bytes: &[u8]) -> bool {
     bytes.iter().fold(false, |seen, &byte| seen | ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f))
 }
 
 /// `bytes` without blanks and tabs at both ends (OWS, RFC 9110 §5.6.3).
 #[inline]
-pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     let mut bytes = bytes;
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;

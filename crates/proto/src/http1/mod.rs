@@ -2,11 +2,14 @@
 //!
 //! One file for each direction and part; whoever holds the connection decides when each is called.
 
+pub mod accept_encoding;
 pub mod body;
 pub(crate) mod chars;
+pub mod conditional;
 pub mod date;
 pub mod head;
 mod meaning;
+pub mod ranges;
 pub mod response;
 mod status;
 mod target;

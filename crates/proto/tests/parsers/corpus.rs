@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use greenloom_proto::fuzz_entry::{fuzz_chunked, fuzz_handover, fuzz_head, fuzz_response, fuzz_uwsgi};
+use greenloom_proto::fuzz_entry::{
+    fuzz_accept_encoding, fuzz_chunked, fuzz_conditional, fuzz_date, fuzz_handover, fuzz_head, fuzz_ranges,
+    fuzz_response, fuzz_uwsgi,
+};
 
 use super::oracle;
 
@@ -48,4 +51,24 @@ fn uwsgi() {
 #[test]
 fn handover() {
     replay("handover", 6, fuzz_handover);
+}
+
+#[test]
+fn date() {
+    replay("date", 10, fuzz_date);
+}
+
+#[test]
+fn conditional() {
+    replay("conditional", 10, fuzz_conditional);
+}
+
+#[test]
+fn ranges() {
+    replay("ranges", 12, fuzz_ranges);
+}
+
+#[test]
+fn accept_encoding() {
+    replay("accept_encoding", 8, fuzz_accept_encoding);
 }

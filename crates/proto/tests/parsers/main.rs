@@ -6,3 +6,5 @@ mod corpus;
 mod oracle;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod small_parsers;
