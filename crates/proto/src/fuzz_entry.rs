@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::Span;
+use crate::cgi::{ResponseHead, query_words};
 use crate::handover::Packet;
 use crate::http1::accept_encoding::accepted;
 use crate::http1::body::{BodyError, ChunkEvent, ChunkedDecoder};
@@ -317,4 +318,68 @@ pub fn fuzz_accept_encoding(data: &[u8]) {
     assert_eq!(accepted(Some(&lower)), found);
     assert_eq!(accepted(Some(&[b"deflate, br;q=2, ", data, b" ,gzip;q"].concat())), found);
     assert!(accepted(Some(&[data, b",*;q=0,br;q=0,zstd;q=0,gzip;q=0"].concat())).is_empty());
+}
+
+/// The head of a script's output means the same in whatever pieces it arrives, all its spans lie inside it, and each
+/// field can be written into a response.
+pub fn fuzz_cgi(data: &[u8]) {
+    let mut whole = ResponseHead::default();
+    let result = whole.parse(data, &LIMITS);
+    let mut is_decided = false;
+    let mut head = ResponseHead::default();
+    for end in 0..=data.len().min(LIMITS.head_bytes + 2) {
+        let part = head.parse(&data[..end], &LIMITS);
+        if part == Ok(Parsed::Partial) {
+            assert!(!is_decided, "undecided again at {end}");
+            continue;
+        }
+        let may_decide = is_decided || Head::may_decide(&data[..end], end.saturating_sub(1), &LIMITS);
+        assert!(may_decide, "decided without a new line at {end}");
+        is_decided = true;
+        assert_eq!(part, result, "the first {end} bytes against all {}", data.len());
+        if part == Ok(Parsed::Complete) {
+            assert_eq!(head, whole);
+        }
+    }
+    if result != Ok(Parsed::Complete) {
+        assert!(result.is_err() || data.len() < LIMITS.head_bytes, "the head can no longer fit");
+        return;
+    }
+    assert!(whole.len <= data.len().min(LIMITS.head_bytes) && data[..whole.len].ends_with(b"\n"));
+    assert!(whole.fields.len() <= LIMITS.fields);
+    let spans = [whole.status, whole.location, whole.hand_over, whole.accel];
+    for span in
+        spans.into_iter().flatten().chain(whole.fields.iter().flat_map(|&(name, value)| [name, value]))
+    {
+        assert!(span.start <= span.end && (span.end as usize) < whole.len);
+    }
+    assert!(!whole.is_local_redirect(data) || whole.status_line(data) == b"302 Found");
+    let exchange = Exchange { version: Version::Http11, is_head: false, keep_alive: true, cgi: false };
+    let mut out = Vec::new();
+    let mut writer = response::begin(&mut out, &exchange, whole.status_line(data)).expect("it was checked");
+    for (name, value) in &whole.fields {
+        writer.field(name.of(data), value.of(data)).expect("it was checked");
+    }
+    assert!(writer.end(whole.content_length, b"now").header_bytes > 0);
+}
+
+/// Words are arguments of a process, and encoded again they give the same words.
+pub fn fuzz_query_words(data: &[u8]) {
+    let Some(words) = query_words(data) else { return };
+    assert!(!data.is_empty() && !data.contains(&b'='));
+    assert!(words.iter().all(|word| !word.contains(&0)));
+    assert!(words.iter().map(|word| word.len() + 1).sum::<usize>() <= data.len() + 1);
+    let mut written = Vec::new();
+    for (index, word) in words.iter().enumerate() {
+        if index > 0 {
+            written.push(b'+');
+        }
+        for byte in word {
+            let digit = |value: u8| b"0123456789ABCDEF"[usize::from(value)];
+            written.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+    if !written.is_empty() {
+        assert_eq!(query_words(&written), Some(words));
+    }
 }

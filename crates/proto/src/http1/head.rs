@@ -26,10 +26,10 @@ const EMPTY_LINES: usize = 2;
 /// Parsing this much is not worth the question whether it can be left out.
 const CHEAP_BYTES: usize = 256;
 
-/// Bounds of a request head.
+/// Bounds of a request head, or of the head of a CGI script's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most bytes of a head, request line and final empty line included.
+    /// Most bytes of a head, first line and final empty line included.
     pub head_bytes: usize,
     /// Most field lines, those included that are dropped.
     pub fields: usize,
@@ -122,7 +122,7 @@ pub struct Head {
 pub enum Parsed {
     /// More bytes are needed; call again with all of them.
     Partial,
-    /// The head is complete; the body or the next request begins at [`Head::len`].
+    /// The head is complete; the body or the next request begins behind its `len` bytes.
     Complete,
 }
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use greenloom_proto::fuzz_entry::{
-    fuzz_accept_encoding, fuzz_chunked, fuzz_conditional, fuzz_date, fuzz_handover, fuzz_head, fuzz_ranges,
-    fuzz_response, fuzz_uwsgi,
+    fuzz_accept_encoding, fuzz_cgi, fuzz_chunked, fuzz_conditional, fuzz_date, fuzz_handover, fuzz_head,
+    fuzz_query_words, fuzz_ranges, fuzz_response, fuzz_uwsgi,
 };
 
 use super::oracle;
@@ -71,4 +71,14 @@ fn ranges() {
 #[test]
 fn accept_encoding() {
     replay("accept_encoding", 8, fuzz_accept_encoding);
+}
+
+#[test]
+fn cgi() {
+    replay("cgi", 15, fuzz_cgi);
+}
+
+#[test]
+fn query_words() {
+    replay("query_words", 6, fuzz_query_words);
 }

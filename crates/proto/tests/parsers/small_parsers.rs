@@ -1,9 +1,12 @@
-//! Properties of the parsers of single fields over generated input; those that hold for any bytes are
+//! Properties of the parsers of single fields and of CGI heads over generated input; those that hold for any bytes are
 //! in `fuzz_entry.rs`, here are second opinions that are simpler than the parsers.
 
 use std::cmp::Reverse;
 
-use greenloom_proto::fuzz_entry::{fuzz_accept_encoding, fuzz_conditional, fuzz_date, fuzz_ranges};
+use greenloom_proto::cgi::{Limits, Parsed, ResponseHead};
+use greenloom_proto::fuzz_entry::{
+    fuzz_accept_encoding, fuzz_cgi, fuzz_conditional, fuzz_date, fuzz_query_words, fuzz_ranges,
+};
 use greenloom_proto::http1::accept_encoding::{Coding, accepted};
 use greenloom_proto::http1::conditional::{Conditions, Validators, Verdict};
 use greenloom_proto::http1::date::{http_date, parse_http_date};
@@ -11,7 +14,7 @@ use greenloom_proto::http1::ranges::{
     ByteRange, Wanted, multipart_length, parse_ranges, push_part_head, push_parts_end,
 };
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{Index, select};
 
 const DATE_PIECES: &[&str] = &[
     "Sun", "Sunday", ", ", ",", " ", "  ", "06", "6", "31", "-", "Nov", "Feb", "1994", "94", "08:49:37",
@@ -56,6 +59,34 @@ const CODING_PIECES: &[&str] = &[
     " ",
     "\u{e9}",
 ];
+const CGI_PIECES: &[&str] = &[
+    "Status: 404 Not Found",
+    "Status: 200",
+    "HTTP/1.1 200 OK",
+    "Location: /a",
+    "Location: http://h/",
+    "Content-Length: 5",
+    "Content-Length: 6",
+    "Transfer-Encoding: chunked",
+    "X-Sendfile: /a",
+    "X-Accel-Redirect: /b",
+    "A: b",
+    "a:",
+    ":",
+    " ",
+    "\t",
+    "\n",
+    "\n",
+    "\n",
+    "\n",
+    "\r\n",
+    "\r\n",
+    "\r",
+    "\0",
+    "\u{e9}",
+    "<p>",
+];
+const QUERY_PIECES: &[&str] = &["a", "+", "%20", "%2b", "%3D", "%00", "%", "%4", "=", "-s", "&", "\u{e9}"];
 
 fn joined(pieces: &'static [&'static str], most: usize) -> impl Strategy<Value = String> {
     prop::collection::vec(select(pieces), 0..most).prop_map(|pieces| pieces.concat())
@@ -252,10 +283,55 @@ proptest! {
     }
 
     #[test]
+    fn good_heads_of_scripts_are_accepted_in_any_pieces(
+        fields in prop::collection::vec(("[A-Za-z][A-Za-z0-9_-]{0,12}", "([!-~]([ -~\\t]{0,20}[!-~])?)?"), 1..12),
+        ends in prop::collection::vec(select(&["\n", "\r\n"][..]), 13),
+        body in "[ -~\\n]{0,10}",
+        cut in any::<Index>(),
+    ) {
+        let special = ["status", "location", "content-length", "x-sendfile", "x-accel-redirect", "transfer-encoding"];
+        let fields: Vec<_> =
+            fields.into_iter().filter(|(name, _)| !special.contains(&&*name.to_ascii_lowercase())).collect();
+        prop_assume!(!fields.is_empty());
+        let mut text = String::new();
+        for ((name, value), end) in fields.iter().zip(&ends) {
+            text.extend([name, ":", value, end]);
+        }
+        text.extend([ends[12], &body]);
+        let limits = Limits { head_bytes: 2048, fields: 32 };
+        let mut head = ResponseHead::default();
+        let cut = cut.index(text.len() - body.len());
+        prop_assert_eq!(head.parse(&text.as_bytes()[..cut], &limits), Ok(Parsed::Partial));
+        prop_assert_eq!(head.parse(text.as_bytes(), &limits), Ok(Parsed::Complete));
+        prop_assert_eq!(head.len, text.len() - body.len());
+        let read: Vec<(&[u8], &[u8])> = head
+            .fields
+            .iter()
+            .map(|(name, value)| (name.of(text.as_bytes()), value.of(text.as_bytes())))
+            .collect();
+        let given: Vec<(&[u8], &[u8])> =
+            fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        prop_assert_eq!(read, given);
+        fuzz_cgi(text.as_bytes());
+    }
+
+    #[test]
+    fn heads_of_scripts_of_pieces(data in joined(CGI_PIECES, 16)) {
+        fuzz_cgi(data.as_bytes());
+    }
+
+    #[test]
+    fn queries_of_pieces(data in joined(QUERY_PIECES, 12)) {
+        fuzz_query_words(data.as_bytes());
+    }
+
+    #[test]
     fn any_bytes(data in prop::collection::vec(any::<u8>(), 0..200)) {
         fuzz_date(&data);
         fuzz_conditional(&data);
         fuzz_ranges(&data);
         fuzz_accept_encoding(&data);
+        fuzz_cgi(&data);
+        fuzz_query_words(&data);
     }
 }
