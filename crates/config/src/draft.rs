@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use crate::engines::{Engine, LoopEngine, SuspendEngine};
 use crate::error::ConfigError;
+use crate::files;
 use crate::operations;
 use crate::options::Given;
 use crate::origin::Origin;
@@ -125,8 +126,10 @@ impl<'w> Draft<'w> {
         self.listeners(&mut errors);
         self.application(&mut errors);
         operations::check(&mut self, &mut errors);
+        files::check(&mut self, &mut errors);
         let mut notices = self.without_effect();
         notices.extend(operations::without_effect(&self));
+        notices.extend(files::notices(&self));
         (self.settings, errors, notices)
     }
 
@@ -289,10 +292,10 @@ impl<'w> Draft<'w> {
                 "it names no application, and neither module nor wsgi-file does",
                 "write asgi = module:callable, or add module = module:callable",
             ));
-        } else if none && self.settings.need_app {
+        } else if none && self.settings.need_app && !self.settings.serves_without_application() {
             errors.push(ConfigError::missing(
                 "no application",
-                "add --module mod:callable, --wsgi-file app.py, --asgi mod:callable or --mount /prefix=app (or --no-need-app)",
+                "add --module mod:callable, --wsgi-file app.py, --asgi mod:callable or --mount /prefix=app; --static-map or --cgi to serve files or scripts alone (or --no-need-app)",
             ));
         }
     }

@@ -5,13 +5,14 @@
 //! must go together; `help` and `print` make texts from the same list.
 //!
 //! This crate opens no socket, changes nothing in the process, prints nothing and does not check whether applications
-//! or directories exist: it says what was asked for. All reading goes through [`World`].
+//! exist: it says what was asked for. Only of files and scripts to be served it says, in a notice, which are not there. All reading goes through [`World`].
 
 #![forbid(unsafe_code)]
 
 mod draft;
 mod engines;
 mod error;
+mod files;
 #[doc(hidden)]
 pub mod fuzz_entry;
 mod help;
@@ -34,10 +35,12 @@ pub use help::options_markdown;
 pub use log_format::{LogFormat, LogFormatError, LogItem, LogVariable};
 pub use origin::Origin;
 pub use print::print_config;
+pub use regex::bytes::Regex;
 pub use resolve::{Action, Loaded, load, load_inheriting};
 pub use settings::{
-    Address, GeventSettings, Interface, Limits, ListenerSpec, LogSettings, MasterSettings, Mount, Patching,
-    Protocol, PythonSettings, Recycling, Settings, SignalSettings, StatusSettings,
+    Address, CGI_MODIFIER, CgiMount, CgiSettings, ExpiresRule, ExpiresSubject, GeventSettings, HandOver,
+    Interface, Limits, ListenerSpec, LogSettings, MasterSettings, Mount, Patching, Precompressed, Protocol,
+    PythonSettings, Recycling, Settings, SignalSettings, StaticMap, StaticSettings, StatusSettings,
 };
 pub use sources::Entry;
 pub use world::{PathKind, RealWorld, World};

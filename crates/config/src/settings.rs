@@ -3,10 +3,19 @@
 //! Owns the shape of the settings and their defaults. How they are written, looked up and checked is the
 //! business of `options`, `sources` and `validate`; whoever holds a [`Settings`] need not check anything again.
 
+mod cgi;
+mod static_files;
+
+pub use cgi::{CgiMount, CgiSettings};
+pub use static_files::{ExpiresRule, ExpiresSubject, HandOver, Precompressed, StaticMap, StaticSettings};
+
 use std::path::PathBuf;
 
 use crate::engines::{Engine, LoopEngine, SuspendEngine};
 use crate::origin::Origin;
+
+/// First modifier of requests for CGI.
+pub const CGI_MODIFIER: u8 = 9;
 
 /// Everything the server needs to know to start. Plain data: no field refers to the configuration's text,
 /// except through an [`Origin`] kept for messages.
@@ -22,6 +31,8 @@ pub struct Settings {
     /// comes from [`crate::load`] with [`crate::Action::Run`] or [`crate::Action::Check`], unless sockets come along
     /// that a service manager has opened.
     pub listeners: Vec<ListenerSpec>,
+    /// First modifier of requests that come by HTTP (`--http-socket-modifier1`): 0, the application, or [`CGI_MODIFIER`].
+    pub http_modifier1: u8,
     /// Mode bits of UNIX listeners (`--chmod-socket`); `None` leaves them to the umask.
     pub chmod_socket: Option<u32>,
     /// Backlog of each listener (`--listen`). Default 100.
@@ -55,6 +66,10 @@ pub struct Settings {
 
     /// What concerns the Python application.
     pub python: PythonSettings,
+    /// Files that are served without it.
+    pub static_files: StaticSettings,
+    /// CGI scripts.
+    pub cgi: CgiSettings,
     /// Directory to change to before the application is loaded.
     pub chdir: Option<PathBuf>,
     /// Environment variables to set before the application is loaded, in order.
@@ -388,12 +403,21 @@ pub struct LogSettings {
     pub reopen_on_reload: bool,
 }
 
+impl Settings {
+    /// Whether there is something to serve when no application was asked for: files or scripts. A start without an
+    /// application is right then, whatever `need_app` says.
+    pub fn serves_without_application(&self) -> bool {
+        self.static_files.looks_up_paths() || self.cgi.has_scripts()
+    }
+}
+
 impl Default for Settings {
     /// What a start without any option has: no listener, no application, one core in one worker.
     fn default() -> Self {
         Self {
             given: Vec::new(),
             listeners: Vec::new(),
+            http_modifier1: 0,
             chmod_socket: None,
             listen_backlog: 100,
             reuse_port: false,
@@ -409,6 +433,8 @@ impl Default for Settings {
             lazy_apps: false,
             need_app: true,
             python: PythonSettings::default(),
+            static_files: StaticSettings::default(),
+            cgi: CgiSettings::default(),
             chdir: None,
             env: Vec::new(),
             plugins: Vec::new(),

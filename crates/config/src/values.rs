@@ -1,8 +1,12 @@
-//! Strict readers for the kinds of values options take: flags, counts, sizes, times, paths, addresses.
+//! Strict readers for the kinds of values options take: flags, counts, sizes, times, paths, regular expressions,
+//! addresses.
 //!
 //! They know nothing of options or origins; a [`Refusal`] gets both from whoever asked.
 
 use std::path::PathBuf;
+
+pub(crate) use regex::bytes::Regex;
+use regex::bytes::RegexBuilder;
 
 use crate::settings::Address;
 
@@ -165,6 +169,34 @@ pub(crate) fn path(text: &str) -> Parsed<PathBuf> {
         return Err(Refusal::new("not a path", "write the path of a file"));
     }
     Ok(PathBuf::from(text))
+}
+
+/// A path prefix and what is behind it: `/prefix=target`, as in `example`. The prefix loses the slash at its end, so that
+/// of the whole site is empty.
+pub(crate) fn prefixed<'t>(text: &'t str, example: &str) -> Parsed<(String, &'t str)> {
+    let refusal = |reason: &str| Refusal::new(reason, format!("write /prefix=path, for example {example}"));
+    let (prefix, target) = text.split_once('=').ok_or_else(|| refusal("no path stands behind a prefix"))?;
+    let (prefix, target) = (prefix.trim(), target.trim());
+    if !prefix.starts_with('/') {
+        return Err(refusal("the prefix does not begin with a slash"));
+    }
+    if target.is_empty() || text.contains('\0') {
+        return Err(refusal("no path stands behind the prefix"));
+    }
+    Ok((prefix.trim_end_matches('/').to_owned(), target))
+}
+
+/// A regular expression over bytes, as uWSGI has it compiled: `\d`, `\w` and `(?i)` know ASCII.
+pub(crate) fn regex(text: &str) -> Parsed<Regex> {
+    RegexBuilder::new(text).unicode(false).build().map_err(|error| {
+        let error = error.to_string();
+        // Above the last line stands the expression, with a mark below it.
+        let reason = error.lines().last().unwrap_or_default().trim().trim_end_matches('.');
+        Refusal::new(
+            format!("not a regular expression: {}", reason.strip_prefix("error: ").unwrap_or(reason)),
+            "correct it: signs that stand for themselves need a backslash (\\.), and there is no look-around and no back reference",
+        )
+    })
 }
 
 /// Number of a uwsgi signal.
@@ -336,6 +368,37 @@ mod tests {
         assert!(megabytes("536870912").unwrap_err().remedy.contains("megabytes"));
         for bad in ["", "1.5g", "much", "18446744073709551615", "99999999g"] {
             assert!(megabytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn prefixes_with_targets() {
+        let prefixed = |text| prefixed(text, "/a=/b");
+        assert_eq!(prefixed("/static=/srv/a=b"), Ok(("/static".to_owned(), "/srv/a=b")));
+        assert_eq!(prefixed("/static/ = srv"), Ok(("/static".to_owned(), "srv")));
+        assert_eq!(prefixed("/=/srv"), Ok((String::new(), "/srv")));
+        for bad in ["", "/static", "static=/srv", "=/srv", "/static=", "/a=/srv\0"] {
+            assert!(prefixed(bad).unwrap_err().remedy.contains("/a=/b"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn regular_expressions() {
+        for (pattern, text, matches) in [
+            ("/*.html", "/srv/a.html", true),
+            ("/*.html", "html", false),
+            (r"\.(css|js)$", "/srv/a.js", true),
+            (r"^/v\d+/\w+$", "/v12/x_1", true),
+            ("(?i)\\.jpe?g$", "/A.JPG", true),
+            ("[[:alpha:]]+", "123", false),
+            ("é", "/é", true),
+        ] {
+            assert_eq!(regex(pattern).unwrap().is_match(text.as_bytes()), matches, "{pattern}");
+        }
+        assert!(regex("a.b").unwrap().is_match(b"a\xffb"));
+        for bad in ["(", "*a", "[z-a]", "(?=a)", r"(a)\1", r"\pL", "(a{1000}){1000}", "\\"] {
+            let reason = regex(bad).unwrap_err().reason;
+            assert!(!reason.contains('\n') && reason.len() > 30, "{bad}: {reason}");
         }
     }
 

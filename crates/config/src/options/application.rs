@@ -201,7 +201,7 @@ fn plugin(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
 
 /// What `--plugin` may name.
 const PARTS: &[&str] =
-    &["python", "http", "corerouter", "ugreen", "greenlet", "gevent", "asyncio", "tornado"];
+    &["python", "http", "corerouter", "cgi", "ugreen", "greenlet", "gevent", "asyncio", "tornado"];
 
 /// Parts that uWSGI has as plugins and greenloom will have: their engines are not built yet. Each moves up with its
 /// engine.
@@ -238,10 +238,12 @@ mod tests {
 
     #[test]
     fn parts_have_the_names_distributions_gave_them() {
-        for name in ["python", "python3", "python311", "python3.12", "http", "gevent", "greenlet", "ugreen"] {
+        for name in
+            ["python", "python3", "python311", "python3.12", "http", "cgi", "gevent", "greenlet", "ugreen"]
+        {
             assert!(is_part(name), "{name}");
         }
-        for name in ["python2", "python27", "php", "lua", "pythonx", "", "cgi"] {
+        for name in ["python2", "python27", "php", "lua", "pythonx", "", "cgid"] {
             assert!(!is_part(name), "{name}");
         }
     }

@@ -169,7 +169,7 @@ fn max_fd(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
 }
 
 /// A time that must not be 0: without it a slow client could hold its connection for ever.
-fn positive(given: &Given<'_>) -> Parsed<u64> {
+pub(super) fn positive(given: &Given<'_>) -> Parsed<u64> {
     match values::millis(given.value)? {
         0 => {
             Err(Refusal::new("this time cannot be switched off", "write a long time instead, for example 1h"))

@@ -27,6 +27,10 @@ const OPTIONS: &[OptionDef] = &[
     OptionDef::set("protocol", Arg::Required("NAME"), protocol, "protocol of --socket: uwsgi or http")
         .aliases(&["socket-protocol"])
         .default_value("uwsgi"),
+    OptionDef::set("http-socket-modifier1", Arg::Required("N"), http_modifier, "modifier of requests that come by HTTP: 9 is CGI")
+        .aliases(&["http-modifier1"])
+        .default_value("0")
+        .details("In the uwsgi protocol each request brings its own."),
     OptionDef::set("listen", Arg::Required("N"), listen, "backlog of each listener")
         .short('l')
         .default_value("100")
@@ -77,6 +81,21 @@ fn protocol(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
             ));
         }
         _ => return Err(Refusal::new("no such protocol", "write uwsgi or http")),
+    };
+    Ok(())
+}
+
+/// 30 is 0 with another way to cut `SCRIPT_NAME`, which nobody needs: mounts always cut it.
+fn http_modifier(draft: &mut Draft<'_>, given: &Given<'_>) -> Parsed<()> {
+    draft.settings.http_modifier1 = match given.value {
+        "9" => crate::settings::CGI_MODIFIER,
+        text if text == "30" || values::is_off(text) => 0,
+        _ => {
+            return Err(Refusal::new(
+                "greenloom has no part with this modifier",
+                "write 9 for CGI, or 0 for the application",
+            ));
+        }
     };
     Ok(())
 }

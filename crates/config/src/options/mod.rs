@@ -5,6 +5,7 @@
 
 mod accepted;
 mod application;
+mod cgi;
 mod configuration;
 mod control;
 mod elsewhere;
@@ -16,6 +17,7 @@ mod logging;
 mod processes;
 mod recycling;
 mod signals;
+mod static_files;
 mod status;
 
 pub(crate) use application::is_part;
@@ -44,6 +46,8 @@ pub(crate) struct Category {
 pub(crate) const CATEGORIES: &[Category] = &[
     listening::CATEGORY,
     application::CATEGORY,
+    static_files::CATEGORY,
+    cgi::CATEGORY,
     engine::CATEGORY,
     processes::CATEGORY,
     control::CATEGORY,
