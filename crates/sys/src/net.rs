@@ -60,8 +60,17 @@ pub fn recv(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
 
 /// Sends without blocking and without SIGPIPE; `Ok(0)`: the socket's buffer is full.
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    send_with(fd, bytes, SendFlags::empty())
+}
+
+/// As [`send`]; more follows at once, and a packet that is not full may wait for it (`MSG_MORE`).
+pub fn send_more(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    send_with(fd, bytes, SendFlags::MORE)
+}
+
+fn send_with(fd: BorrowedFd<'_>, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
     loop {
-        return match rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        return match rustix::net::send(fd, bytes, flags | SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(n) => Ok(n),
             Err(rustix::io::Errno::AGAIN) => Ok(0),
             Err(rustix::io::Errno::INTR) => continue,

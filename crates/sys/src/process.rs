@@ -315,6 +315,11 @@ pub fn read(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::io::read(fd, bytes)?)
 }
 
+/// Writes to a pipe what it takes. A reader that is gone is an error, and never a `SIGPIPE`.
+pub fn write_pipe(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    crate::signals::sparing_broken_pipes(|| Ok(rustix::io::write(fd, bytes)?))
+}
+
 /// Sends to a socket without `SIGPIPE`.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL)?)

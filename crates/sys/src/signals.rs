@@ -99,6 +99,46 @@ pub fn ignore_broken_pipes() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
+/// Whether writes to a closed pipe or socket only fail: the application may have given `SIGPIPE` its default meaning back,
+/// which ends the process.
+fn survives_broken_pipes() -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: asks only (no new action), and writes to the value given.
+    let asked = unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: all zeros is a valid value of it, and the call has written another one.
+    let action = unsafe { action.assume_init() };
+    asked == 0 && action.sa_sigaction != libc::SIG_DFL
+}
+
+/// Makes a call that may write to a closed pipe or socket: then it fails, whatever `SIGPIPE` means in this process.
+pub fn sparing_broken_pipes<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    if survives_broken_pipes() {
+        return call();
+    }
+    // SAFETY: `sigset_t` is plain data, filled by the next call.
+    let mut broken_pipe = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+    // SAFETY: a valid pointer to a set of our own.
+    unsafe { libc::sigemptyset(&raw mut broken_pipe) };
+    // SAFETY: as above, and a valid number.
+    unsafe { libc::sigaddset(&raw mut broken_pipe, libc::SIGPIPE) };
+    // SAFETY: as above.
+    let mut before = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+    // SAFETY: two valid sets.
+    let blocked = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const broken_pipe, &raw mut before) };
+    if blocked != 0 {
+        return Err(io::Error::from_raw_os_error(blocked));
+    }
+    let result = call();
+    if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        // It was sent to this thread, and waits: taken back before anybody can get it.
+        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: a valid set and time; nothing is asked about the signal.
+        unsafe { libc::sigtimedwait(&raw const broken_pipe, std::ptr::null_mut(), &raw const at_once) };
+    }
+    set_mask(&before)?;
+    result
+}
+
 /// Gives `signals` their default meaning again.
 pub fn restore_default(signals: &[PosixSignal]) {
     for signal in signals {
@@ -123,6 +163,30 @@ pub fn unblock_all() -> io::Result<()> {
     // SAFETY: as above.
     unsafe { libc::sigemptyset(&raw mut none) };
     set_mask(&none)
+}
+
+/// The posix signals that the calling thread blocked before; blocked again when this is dropped.
+#[derive(Debug)]
+pub struct Mask(libc::sigset_t);
+
+impl Mask {
+    /// Lets every posix signal through in the calling thread for a while.
+    pub fn none_blocked() -> io::Result<Self> {
+        // SAFETY: `sigset_t` is plain data, filled by the next call.
+        let mut before = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+        // SAFETY: asks only: no new set, and a valid place for the present one.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut before) } {
+            0 => unblock_all().map(|()| Self(before)),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+impl Drop for Mask {
+    fn drop(&mut self) {
+        // It was the mask a moment ago: it is a valid one.
+        let _ = set_mask(&self.0);
+    }
 }
 
 fn set_mask(mask: &libc::sigset_t) -> io::Result<()> {
