@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod ctl;
+mod native;
 mod shared;
 mod workers;
 
@@ -23,6 +24,7 @@ use greenloom_master::{
 
 pub use greenloom_master as master;
 pub use greenloom_master::Launch;
+pub use native::Native;
 pub use shared::Shared;
 pub use workers::{WorkerNumbers, Workers};
 

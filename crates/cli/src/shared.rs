@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use greenloom_master::scoreboard::{self, CoreState, LoopState, RemoteAddress, Seat, SeatState, Sum};
 use greenloom_master::{Scoreboard, Totals, WorkerContext};
-use greenloom_worker::{Activity, Address, Begun, CoreId, Ended, Instance, Load, Standing, WaitKind};
+use greenloom_worker::{Activity, Address, Begun, CoreId, Ended, Instance, Load, NoCore, Standing, WaitKind};
 
 /// See the module.
 #[derive(Debug)]
@@ -126,6 +126,21 @@ impl Instance for Shared {
             }
             if let Some(record) = seat.core(core.0) {
                 record.ended(write, read);
+            }
+        });
+    }
+
+    fn ended_without_core(&self, what: NoCore, ended: &Ended) {
+        self.with_seat(|seat| {
+            let what = match what {
+                NoCore::File => Sum::Files,
+                NoCore::Script => Sum::Scripts,
+            };
+            seat.ended_without_core(what, ended.status, ended.sent_bytes, ended.us);
+            let (write, read) = (u64::from(ended.write_failed), u64::from(ended.read_failed));
+            if write | read != 0 {
+                seat.add(Sum::WriteErrors, write);
+                seat.add(Sum::ReadErrors, read);
             }
         });
     }

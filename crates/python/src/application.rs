@@ -103,6 +103,7 @@ impl Python {
         let streaming = |app: &App| (app.mount.clone(), app.interface == Interface::Asgi);
         let options = WorkerOptions {
             worker_id: context.id,
+            has_app: !self.apps.is_empty() || !self.settings.serves_without_application(),
             streaming: self.apps.iter().map(streaming).collect(),
             ..WorkerOptions::from_settings(&self.settings)
         };

@@ -63,7 +63,7 @@ pub(crate) fn load(py: Python<'_>, settings: &Settings) -> Result<Vec<App>, Load
         }
     }
     let apps = loading.apps;
-    if apps.is_empty() {
+    if apps.is_empty() && !settings.serves_without_application() {
         if settings.need_app {
             return Err(LoadFailure::NothingAskedFor);
         }

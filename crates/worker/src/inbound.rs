@@ -51,10 +51,13 @@ impl Worker {
         let Some(connection) = self.connections.get(key) else { return };
         match connection.state {
             State::Idle | State::Head | State::Body(_) | State::Lingering => self.advance(key),
-            State::Busy(_) | State::Draining(_) | State::Parked(_) if broken => self.lose_client(key),
+            State::Busy(_) | State::Draining(_) | State::Parked(_) | State::Native(_) if broken => {
+                self.lose_client(key);
+            }
             State::Busy(core) if self.wants_body(core) => self.advance(key),
-            State::Busy(_) if mask & epoll::RDHUP != 0 => self.doubt_client(key),
-            State::Busy(_) | State::Draining(_) | State::Parked(_) => {}
+            State::Native(ref native) if native.wants_body(self.options.high_water) => self.advance(key),
+            State::Busy(_) | State::Native(_) if mask & epoll::RDHUP != 0 => self.doubt_client(key),
+            State::Busy(_) | State::Draining(_) | State::Parked(_) | State::Native(_) => {}
         }
     }
 
@@ -120,6 +123,7 @@ impl Worker {
         match connection.state {
             State::Idle | State::Head | State::Body(_) | State::Lingering => true,
             State::Busy(core) => self.wants_body(core),
+            State::Native(ref native) => native.wants_body(self.options.high_water),
             State::Parked(_) | State::Draining(_) => false,
         }
     }
@@ -164,6 +168,10 @@ impl Worker {
                 State::Body(_) => used += self.feed_body(key, &bytes[used..]),
                 State::Lingering => return bytes.len(),
                 State::Busy(core) => match self.feed_incoming(core, &bytes[used..]) {
+                    0 => return used,
+                    n => used += n,
+                },
+                State::Native(_) => match self.feed_script(key, &bytes[used..]) {
                     0 => return used,
                     n => used += n,
                 },
@@ -298,7 +306,16 @@ impl Worker {
     }
 
     /// A request is complete, or as complete as it needs to be to start: it gets a core, or waits for one.
-    fn request_complete(&mut self, key: Key, mut request: Box<Request>) {
+    fn request_complete(&mut self, key: Key, request: Box<Request>) {
+        if self.options.native.is_some() {
+            self.dispatch(key, request, 0);
+        } else {
+            self.take_core(key, request);
+        }
+    }
+
+    /// Gives a request a core, or parks it until one is free.
+    pub(crate) fn take_core(&mut self, key: Key, mut request: Box<Request>) {
         if self.cores.has_free() && self.parked.is_empty() {
             return self.start(key, request);
         }
@@ -424,6 +441,9 @@ impl Worker {
             }
             return;
         }
+        if let State::Native(_) = &connection.state {
+            return self.script_body_ended(key);
+        }
         if let State::Body(receiving) = &connection.state {
             let received = receiving.collector.received();
             let peer = describe(connection.peer);
@@ -436,15 +456,22 @@ impl Worker {
 
     /// The client has gone while we work for it.
     pub(crate) fn lose_client(&mut self, key: Key) {
-        let Some(connection) = self.connections.get(key) else { return };
-        let core = if let State::Busy(core) = connection.state { Some(core) } else { None };
-        if let State::Parked(_) = connection.state {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let unsent = connection.output.as_ref().map_or(0, |output| output.unsent_file_bytes());
+        let state = std::mem::replace(&mut connection.state, State::Idle);
+        if let State::Parked(_) = state {
             self.parked.retain(|&parked| parked != key);
             self.counters.clients_gone += 1;
         }
         self.close(key);
-        if let Some(core) = core {
-            self.client_gone(core);
+        match state {
+            State::Busy(core) => {
+                let response = &mut self.cores[core].response;
+                response.body_bytes = response.body_bytes.saturating_sub(unsent);
+                self.client_gone(core);
+            }
+            State::Native(native) => self.native_lost(native, unsent),
+            _ => {}
         }
     }
 
@@ -498,6 +525,10 @@ impl Worker {
             return self.set_deadline(key, Some(deadline));
         }
         let peer = connection.peer;
+        if connection.flags.reading_disk {
+            // The disk's time is not the client's.
+            return self.set_deadline(key, Some(now + self.options.write_stall_ms));
+        }
         match &connection.state {
             State::Idle | State::Lingering => self.close(key),
             State::Head => {
@@ -524,8 +555,8 @@ impl Worker {
                 self.time_out(key, reason, version);
             }
             // Nothing waits to be read: it is the client that has closed its side, and has had its time.
-            State::Busy(_) if !connection.has_output() => self.lose_client(key),
-            State::Busy(_) | State::Draining(_) => {
+            State::Busy(_) | State::Native(_) if !connection.has_output() => self.lose_client(key),
+            State::Busy(_) | State::Draining(_) | State::Native(_) => {
                 self.log_server(&format!(
                     "write timeout: the client has read nothing for {} ms (client {})",
                     self.options.write_stall_ms,

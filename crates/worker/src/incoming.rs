@@ -175,9 +175,41 @@ impl Incoming {
         }
     }
 
+    /// Whether more of it may come, and there is room for it.
+    pub(crate) fn has_room(&self, high_water: usize) -> bool {
+        self.is_open() && self.held() < high_water
+    }
+
+    /// Whether all of it has been received.
+    pub(crate) fn is_received(&self) -> bool {
+        self.tail == Tail::Complete
+    }
+
+    /// Bytes of it so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Why it will never be complete.
+    pub(crate) fn failure(&self) -> Option<BodyFailure> {
+        if let Tail::Failed(failure) = self.tail { Some(failure) } else { None }
+    }
+
+    /// Nothing more of it comes, for this reason, unless all has come.
+    pub(crate) fn fail(&mut self, failure: BodyFailure) {
+        if self.is_open() {
+            self.tail = Tail::Failed(failure);
+        }
+    }
+
+    /// Whether the client waits for `100 Continue`; says so once.
+    pub(crate) fn take_continue(&mut self) -> bool {
+        std::mem::take(&mut self.continue_due)
+    }
+
     /// Decodes received bytes, as many as there is room for; returns how many were used. What is behind the end of the
     /// body is not.
-    fn feed(&mut self, input: &[u8], high_water: usize, limit: Option<u64>) -> usize {
+    pub(crate) fn feed(&mut self, input: &[u8], high_water: usize, limit: Option<u64>) -> usize {
         let mut used = 0;
         while self.is_open() {
             // A chunk's frame takes no room, but decoding looks no further than the body could fill.
@@ -218,7 +250,7 @@ impl Incoming {
         self.bytes.extend_from_slice(bytes);
     }
 
-    fn take(&mut self, into: &mut [u8]) -> usize {
+    pub(crate) fn take(&mut self, into: &mut [u8]) -> usize {
         let n = self.held().min(into.len());
         into[..n].copy_from_slice(&self.bytes[self.start..self.start + n]);
         self.start += n;

@@ -30,6 +30,8 @@ pub trait Instance: std::fmt::Debug {
     fn suspended(&self, _core: CoreId, _wait: WaitKind, _switches: u64) {}
     /// A request has ended, and gives its core back.
     fn ended(&self, _core: CoreId, _ended: &Ended) {}
+    /// A request has ended that needed no core.
+    fn ended_without_core(&self, _what: NoCore, _ended: &Ended) {}
     /// An application is called, for the so manieth time.
     fn app_called(&self, _app: u32, _requests: u64) {}
     /// The application, if it is known which, has let an exception through.
@@ -128,6 +130,15 @@ pub struct Ended {
     pub write_failed: bool,
     /// The body could not be read to its end.
     pub read_failed: bool,
+}
+
+/// What a request was answered with that needed no core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoCore {
+    /// A file.
+    File,
+    /// A CGI script.
+    Script,
 }
 
 /// How things stand with a worker.

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | 1. accept, or leave that to other workers | `accepting.rs`, `balance.rs` |
 //! | 2. read the head and the body; refuse what does not parse | `inbound.rs`, `connection/read.rs`, `body.rs` |
+//! |    answer without a core: files and CGI scripts | `native/`, `helpers.rs` |
 //! | 3. take a core, or park until one is free | `inbound.rs`, `cores/table.rs` |
 //! | 4. start: the driver gets [`Action::Start`] | `worker.rs` |
 //! | 5. suspend and resume: waits, yields, back-pressure | `suspension.rs`, `cores/watch.rs`, `schedule.rs` |
@@ -58,12 +59,14 @@ mod connection;
 mod cores;
 mod flusher;
 mod handover;
+mod helpers;
 mod in_flight;
 mod inbound;
 mod incoming;
 mod instance;
 mod locks;
 mod lookout;
+mod native;
 mod options;
 mod outbound;
 mod recycling;
@@ -92,8 +95,11 @@ pub use greenloom_sys::net::Peer;
 pub use greenloom_sys::question::{Question, Thread};
 pub use in_flight::{Doing, InFlight};
 pub use incoming::{BodyFailure, BodyRead};
-pub use instance::{Activity, Address, Alone, Begun, Ended, Identity, Instance, Load, Standing, WaitKind};
+pub use instance::{
+    Activity, Address, Alone, Begun, Ended, Identity, Instance, Load, NoCore, Standing, WaitKind,
+};
 pub use locks::{Locked, UserLocks};
+pub use native::Rules;
 pub use options::WorkerOptions;
 pub use outbound::{Failure, Written};
 pub use request::{Request, Source};

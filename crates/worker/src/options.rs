@@ -2,6 +2,8 @@
 
 use greenloom_config::{LogSettings, Recycling, Settings, SuspendEngine};
 
+use crate::native::Rules;
+
 /// Each one that waits costs a stack; more would only say that handlers pile up.
 const SIGNAL_CORES: u32 = 64;
 
@@ -63,12 +65,25 @@ pub struct WorkerOptions {
     pub recycling: Recycling,
     /// Where spool files live.
     pub spool_directory: std::path::PathBuf,
+    /// Requests that are answered without a core; `None`: none.
+    pub native: Option<Rules>,
+    /// uWSGI's `modifier1` of requests over HTTP.
+    pub http_modifier1: u8,
+    /// Whether there is an application for all others.
+    pub has_app: bool,
+    /// Threads that wait for disks, at most; started when they are needed.
+    pub helper_threads: u32,
 }
 
 impl WorkerOptions {
     /// Cores of both kinds: what a driver keeps something for.
     pub fn all_cores(&self) -> u32 {
         self.cores + self.signal_cores
+    }
+
+    /// Whether there are CGI scripts.
+    pub(crate) fn has_scripts(&self) -> bool {
+        self.native.as_ref().is_some_and(|rules| rules.cgi.is_some())
     }
 
     /// The worker's part of the settings.
@@ -105,6 +120,10 @@ impl WorkerOptions {
             worker_id: 1,
             recycling: settings.recycling.clone(),
             spool_directory: std::env::temp_dir(),
+            native: Rules::from_settings(settings),
+            http_modifier1: settings.http_modifier1,
+            has_app: true,
+            helper_threads: settings.static_files.threads,
         }
     }
 }

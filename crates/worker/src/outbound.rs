@@ -8,10 +8,14 @@ use greenloom_proto::http1::response::{
 };
 use greenloom_sys::net;
 
-use crate::connection::output::Drained;
+use crate::connection::output::{DrainError, Drained};
 use crate::connection::{After, State};
-use crate::cores::table::State as CoreState;
+use crate::cores::table::{Response, State as CoreState};
+use crate::inbound::describe;
 use crate::incoming::BodyFailure;
+use crate::instance::NoCore;
+use crate::native::answer::Handed;
+use crate::native::{Native, Work};
 use crate::slots::Key;
 use crate::worker::Worker;
 use crate::{Cancel, CoreId, Request};
@@ -119,18 +123,31 @@ impl Worker {
         exchange.keep_alive = exchange.keep_alive && !self.draining && self.body_is_complete(core);
         self.own_scratch(core);
         let date = self.date();
+        let file_fields = self.file_fields();
         let mut writer = begin(&mut self.scratch, &exchange, status)?;
+        if let Some(file_fields) = file_fields {
+            writer.watch_for_files(file_fields);
+        }
         fields(&mut writer)?;
+        if file_fields.is_some()
+            && let Some((given, lines)) = writer.take_handed()
+        {
+            let handed = Handed { status: status.to_vec(), fields: lines };
+            self.cores[core].handed = Some(Box::new((given, handed)));
+            self.cores[core].response = Response {
+                begun: true,
+                keep_alive: exchange.keep_alive,
+                status: code_of(status),
+                ..Response::NONE
+            };
+            return Ok(());
+        }
         let framed = writer.end(known_length, &date);
         let response = &mut self.cores[core].response;
         response.begun = true;
         response.body = framed.body;
         response.keep_alive = framed.keep_alive;
-        response.status = status
-            .get(..3)
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| digits.parse().ok())
-            .unwrap_or(500);
+        response.status = code_of(status);
         response.field_count = framed.field_count;
         response.header_bytes = framed.header_bytes as u64;
         Ok(())
@@ -159,7 +176,7 @@ impl Worker {
         }
         let Some(connection) = self.connections.get(key) else { return Written::Gone };
         let waiting =
-            connection.output.as_ref().map_or(0, |o| if o.is_spooled() { usize::MAX } else { o.in_memory() });
+            connection.output.as_ref().map_or(0, |o| if o.has_files() { usize::MAX } else { o.in_memory() });
         let room = self.options.high_water.saturating_sub(waiting);
         let n = take.min(room);
         if n == 0 {
@@ -196,7 +213,7 @@ impl Worker {
     }
 
     /// The application has made more than it announced: says so, once, and takes no more of it.
-    fn cut_off(&mut self, core: CoreId) {
+    pub(crate) fn cut_off(&mut self, core: CoreId) {
         self.warn_length(core, "more");
         self.cores[core].response.body = BodyMode::None;
     }
@@ -395,16 +412,17 @@ impl Worker {
 
     /// Nothing can be sent to the client any more.
     fn write_failed(&mut self, key: Key) {
-        if let Some(State::Busy(core)) = self.connections.get(key).map(|connection| &connection.state) {
-            let core = *core;
-            self.cores[core].write_failed = true;
+        match self.connections.get_mut(key).map(|connection| &mut connection.state) {
+            Some(&mut State::Busy(core)) => self.cores[core].write_failed = true,
+            Some(State::Native(native)) => native.account.write_failed = true,
+            _ => {}
         }
         self.lose_client(key);
     }
 
     /// From now on the client has to read for the response to go on. The application may have run for long since the
     /// clock was last looked at.
-    fn output_begins_to_wait(&mut self, key: Key) {
+    pub(crate) fn output_begins_to_wait(&mut self, key: Key) {
         self.register(key);
         let at = self.reactor.refresh_now() + self.options.write_stall_ms;
         self.set_deadline(key, Some(at));
@@ -414,32 +432,66 @@ impl Worker {
     pub(crate) fn drain_output(&mut self, key: Key) {
         let low_water = self.options.high_water / 2;
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.flags.reading_disk {
+            connection.flags.writable = true;
+            return;
+        }
         connection.flags.writable = false;
         let Some(output) = connection.output.as_mut() else { return };
-        let Ok(drained) = output.drain(connection.fd.as_fd()) else { return self.write_failed(key) };
+        let drained = match output.drain(connection.fd.as_fd()) {
+            Ok(drained) => drained,
+            Err(DrainError::Client) => return self.write_failed(key),
+            Err(DrainError::Truncated) => {
+                return self.cut_output(key, "it has become shorter since it was opened");
+            }
+            Err(DrainError::File(error)) => return self.cut_output(key, &error.to_string()),
+        };
         let empty = output.is_empty();
-        let low = !output.is_spooled() && output.in_memory() <= low_water;
-        connection.flags.writable = drained == Drained::MayGoOn;
+        let low = !output.has_files() && output.in_memory() <= low_water;
+        let is_cold = matches!(drained, Drained::Cold(_));
+        connection.flags.writable = is_cold || drained == Drained::MayGoOn;
         if empty {
             connection.output = None;
         }
         // In other states the timer belongs to what the client has to send.
-        let in_response = matches!(connection.state, State::Busy(_) | State::Draining(_));
+        let in_response = matches!(connection.state, State::Busy(_) | State::Draining(_) | State::Native(_));
         if in_response && empty {
             connection.deadline_ms = None;
-        } else if in_response && drained != Drained::Nothing {
+        } else if in_response && !matches!(drained, Drained::Nothing | Drained::Cold(false)) {
             let at = self.now_ms() + self.options.write_stall_ms;
             self.set_deadline(key, Some(at));
         }
         if drained == Drained::MayGoOn {
             self.enqueue(key);
         }
+        if is_cold {
+            return self.read_ahead(key);
+        }
         let Some(connection) = self.connections.get(key) else { return };
         match connection.state {
             State::Busy(core) if low => self.output_drained(core),
+            State::Native(ref native) if low && matches!(native.work, Work::Script(_)) => {
+                self.script_has_room(key);
+            }
             State::Draining(after) if empty => self.after_response(key, after),
+            State::Native(_) if empty => self.native_may_be_over(key),
             _ => {}
         }
+    }
+
+    /// The rest of a response cannot be had: the client sees it break off.
+    fn cut_output(&mut self, key: Key, reason: &str) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let peer = describe(connection.peer);
+        match &mut connection.state {
+            State::Native(native) => native.account.failed = true,
+            &mut State::Busy(core) => self.cores[core].write_failed = true,
+            _ => {}
+        }
+        self.log_server(&format!(
+            "cannot send the rest of a file: {reason} (client {peer}, the connection is cut)"
+        ));
+        self.lose_client(key);
     }
 
     /// Leaves what a core has written to the flusher while the core goes on; returns how many bytes wait there.
@@ -516,6 +568,7 @@ impl Worker {
         if unsent {
             self.scratch.clear();
         }
+        let unsent = unsent || self.cores[core].handed.take().is_some();
         if self.cores[core].connection.is_some() {
             failure = if begun && !unsent { Failure::Cut } else { Failure::Answered };
         }
@@ -563,10 +616,34 @@ impl Worker {
         self.reactor.refresh_now();
         self.leave_core(core);
         self.tell_ended(core);
-        self.write_request_line(core);
         let after = self.end_body(core, after);
-        if let Some(key) = self.cores[core].connection {
-            self.after_response(key, after);
+        let connection = self.cores[core].connection;
+        let handed = self.cores[core].handed.take();
+        let account = self.take_account(core);
+        let response = self.cores[core].response;
+        let request = self.lend_request(core);
+        match connection {
+            Some(key) if handed.is_some() || self.sends_a_file(key) => {
+                let native = Box::new(Native {
+                    request,
+                    response,
+                    account,
+                    after,
+                    work: Work::Sending,
+                    what: NoCore::File,
+                });
+                match handed {
+                    Some(handed) => self.send_handed(key, native, *handed),
+                    None => self.hold_native(key, native),
+                }
+            }
+            connection => {
+                self.write_request_line(&request, &response, &account);
+                self.return_request(core, request);
+                if let Some(key) = connection {
+                    self.after_response(key, after);
+                }
+            }
         }
         self.cores.release(core);
         self.instance.set_busy(self.cores.busy());
@@ -620,6 +697,12 @@ impl Worker {
         }
     }
 
+    /// Whether a part of a file waits in a connection's output.
+    fn sends_a_file(&self, key: Key) -> bool {
+        let output = self.connections.get(key).and_then(|connection| connection.output.as_ref());
+        output.is_some_and(|output| output.unsent_file_bytes() > 0)
+    }
+
     fn warn_length(&mut self, core: CoreId, how: &str) {
         let request = &self.cores[core].request;
         let uri = String::from_utf8_lossy(request.uri()).escape_debug().to_string();
@@ -627,4 +710,9 @@ impl Worker {
             "the application sends {how} bytes than its Content-Length announces for {uri}; the response is cut off"
         ));
     }
+}
+
+/// The number of a status with its reason.
+pub(crate) fn code_of(status: &[u8]) -> u16 {
+    status.get(..3).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(500)
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use greenloom_proto::Span;
-use greenloom_proto::http1::head::{Head, Version};
+use greenloom_proto::http1::head::{Framing, Head, Version, percent_decode};
 use greenloom_proto::http1::response::Exchange;
 use greenloom_proto::text::push_decimal;
 use greenloom_sys::net::Peer;
@@ -24,6 +24,8 @@ pub enum Source {
 /// A complete request on its way to or in a core. The value is reused, so that a request allocates nothing of it.
 #[derive(Debug)]
 pub struct Request {
+    /// uWSGI's `modifier1`: whom the request is for.
+    pub modifier1: u8,
     /// Which of `head` and `vars` counts.
     pub source: Source,
     /// The bytes that all spans refer to.
@@ -55,6 +57,7 @@ pub struct Request {
 impl Request {
     pub(crate) fn new() -> Self {
         Self {
+            modifier1: 0,
             source: Source::Http,
             bytes: Vec::new(),
             head: Head::default(),
@@ -192,6 +195,58 @@ impl Request {
             out.extend_from_slice(self.text(field.value));
         }
         found
+    }
+
+    /// Makes it the request of a local redirect (RFC 3875 §6.2.2): GET, no body, another path and query. What the client has
+    /// asked for stays in `REQUEST_URI` and in the log.
+    pub(crate) fn go_to(&mut self, target: &[u8]) {
+        let (path, query) = match target.iter().position(|&byte| byte == b'?') {
+            Some(at) => (&target[..at], &target[at + 1..]),
+            None => (target, &b""[..]),
+        };
+        self.body = Body::Empty;
+        self.incoming = None;
+        self.content_length = None;
+        let is_head = self.method() == b"HEAD";
+        let mut decoded = Vec::new();
+        percent_decode(path, &mut decoded);
+        let method = self.append(if is_head { b"HEAD" } else { b"GET" });
+        let query = self.append(query);
+        match self.source {
+            Source::Http => {
+                let path = self.append(path);
+                self.head.method = method;
+                self.head.path = path;
+                self.head.path_is_plain = false;
+                self.head.query = query;
+                self.head.framing = Framing::None;
+                self.decoded_path = decoded;
+                let bytes = &self.bytes;
+                self.head.fields.retain(|field| {
+                    let name = field.name.of(bytes);
+                    !name.eq_ignore_ascii_case(b"Content-Length")
+                        && !name.eq_ignore_ascii_case(b"Content-Type")
+                        && !name.eq_ignore_ascii_case(b"Transfer-Encoding")
+                });
+            }
+            Source::Uwsgi => {
+                let path = self.append(&decoded);
+                let bytes = &self.bytes;
+                self.vars.retain(|(name, _)| !matches!(name.of(bytes), b"CONTENT_LENGTH" | b"CONTENT_TYPE"));
+                for (name, value) in
+                    [(&b"REQUEST_METHOD"[..], method), (b"PATH_INFO", path), (b"QUERY_STRING", query)]
+                {
+                    let name = self.append(name);
+                    self.vars.push((name, value));
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Span {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        Span::new(start, self.bytes.len())
     }
 
     /// Number of variables a gateway makes of it and the bytes they take in a uwsgi packet, for the request log.

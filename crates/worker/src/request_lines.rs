@@ -3,9 +3,46 @@
 
 use greenloom_sys::clock;
 
-use crate::CoreId;
+use crate::cores::table::Response;
 use crate::request_log::Record;
 use crate::worker::Worker;
+use crate::{Cancel, CoreId, Request};
+
+/// The status logged for a request whose client left before it had any of the answer, as nginx has it: no failure of
+/// the server.
+const NOBODY_LISTENS: u16 = 499;
+
+/// What the log has to say of a request, besides the request itself and its response.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
+pub(crate) struct Account {
+    pub(crate) app: Option<(u32, u64)>,
+    pub(crate) logvars: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) switches: u64,
+    /// `None`: it needed none.
+    pub(crate) core: Option<u32>,
+    /// When its work began, nanoseconds of the monotonic clock.
+    pub(crate) taken_ns: u64,
+    /// Its line is written even when they are off.
+    pub(crate) log_always: bool,
+    pub(crate) sent_file: bool,
+    pub(crate) cancelled: Option<Cancel>,
+    pub(crate) abandoned: bool,
+    pub(crate) failed: bool,
+    pub(crate) read_failed: bool,
+    pub(crate) write_failed: bool,
+}
+
+impl Account {
+    /// The status of a response, for logs and statistics.
+    pub(crate) fn logged_status(&self, response: &Response) -> u16 {
+        logged_status(self.cancelled, response)
+    }
+}
+
+pub(crate) fn logged_status(cancelled: Option<Cancel>, response: &Response) -> u16 {
+    if cancelled == Some(Cancel::ClientGone) && !response.begun { NOBODY_LISTENS } else { response.status }
+}
 
 impl Worker {
     /// Writes the request line of a core whatever the conditions are.
@@ -32,34 +69,51 @@ impl Worker {
         self.cores[core].sent_file = true;
     }
 
-    /// The request of a core has ended; the clock has just been looked at.
-    pub(crate) fn write_request_line(&mut self, core: CoreId) {
-        let total_requests = self.instance.count_request();
-        let status = self.logged_status(core);
-        let slot = &self.cores[core];
-        let elapsed_us = self.reactor.now_ns().saturating_sub(slot.request.began_ns) / 1000;
-        let record = Record {
-            request: &slot.request,
-            logvars: &slot.logvars,
+    /// Takes what the log has to say of the request in a core, besides the request itself and its response.
+    pub(crate) fn take_account(&mut self, core: CoreId) -> Account {
+        let slot = &mut self.cores[core];
+        Account {
             app: slot.app,
-            total_requests,
-            began_unix_us: clock::unix_us().saturating_sub(elapsed_us),
-            elapsed_us,
-            wait_us: slot.taken_ns.saturating_sub(slot.request.began_ns) / 1000,
-            status,
-            body_bytes: slot.response.body_bytes,
-            header_count: slot.response.field_count,
-            header_bytes: slot.response.header_bytes,
+            logvars: std::mem::take(&mut slot.logvars),
             switches: slot.switches,
-            core: core.0,
+            core: Some(core.0),
+            taken_ns: slot.taken_ns,
+            log_always: slot.log_always,
             sent_file: slot.sent_file,
             cancelled: slot.cancelled,
             abandoned: slot.abandoned,
             failed: slot.failed,
             read_failed: slot.read_failed,
             write_failed: slot.write_failed,
+        }
+    }
+
+    /// Writes the line of a request that has ended, if it has one; the clock has just been looked at.
+    pub(crate) fn write_request_line(&mut self, request: &Request, response: &Response, account: &Account) {
+        let total_requests = self.instance.count_request();
+        let elapsed_us = self.reactor.now_ns().saturating_sub(request.began_ns) / 1000;
+        let record = Record {
+            request,
+            logvars: &account.logvars,
+            app: account.app,
+            total_requests,
+            began_unix_us: clock::unix_us().saturating_sub(elapsed_us),
+            elapsed_us,
+            wait_us: account.taken_ns.saturating_sub(request.began_ns) / 1000,
+            status: account.logged_status(response),
+            body_bytes: response.body_bytes,
+            header_count: response.field_count,
+            header_bytes: response.header_bytes,
+            switches: account.switches,
+            core: account.core,
+            sent_file: account.sent_file,
+            cancelled: account.cancelled,
+            abandoned: account.abandoned,
+            failed: account.failed,
+            read_failed: account.read_failed,
+            write_failed: account.write_failed,
         };
-        if slot.log_always || self.request_log.wants(&record) {
+        if account.log_always || self.request_log.wants(&record) {
             self.request_log.append(&mut self.log, &record);
             self.flush_full_log();
         }

@@ -7,12 +7,10 @@ use greenloom_sys::clock;
 use crate::connection::State as ConnectionState;
 use crate::cores::table::State;
 use crate::instance::{Activity, Begun, Ended, Standing, WaitKind};
+use crate::request_lines::logged_status;
 use crate::worker::{Worker, kind};
-use crate::{Action, Cancel, CoreId};
+use crate::{Action, CoreId};
 
-/// The status logged for a request whose client left before it had any of the answer, as nginx has it: no failure of
-/// the server.
-const NOBODY_LISTENS: u16 = 499;
 /// How often it is said how things stand. That looks at each connection, so with many it is rarer.
 const STANDING_MS: u64 = 200;
 const CONNECTIONS_PER_MS: u64 = 100;
@@ -169,7 +167,9 @@ impl Worker {
                 ConnectionState::Idle => standing.idle += 1,
                 ConnectionState::Head | ConnectionState::Body(_) => standing.reading += 1,
                 ConnectionState::Busy(_) => standing.busy += 1,
-                ConnectionState::Draining(_) | ConnectionState::Lingering => standing.draining += 1,
+                ConnectionState::Draining(_) | ConnectionState::Lingering | ConnectionState::Native(_) => {
+                    standing.draining += 1;
+                }
                 ConnectionState::Parked(_) => {}
             }
         }
@@ -205,7 +205,7 @@ impl Worker {
         self.instance.ended(
             core,
             &Ended {
-                status: self.logged_status(core),
+                status: logged_status(slot.cancelled, &slot.response),
                 sent_bytes: slot.response.header_bytes + slot.response.body_bytes,
                 us: self.reactor.now_ns().saturating_sub(slot.request.began_ns) / 1000,
                 switches: slot.switches,
@@ -213,16 +213,6 @@ impl Worker {
                 read_failed: slot.read_failed,
             },
         );
-    }
-
-    /// The status of a response, for logs and statistics.
-    pub(crate) fn logged_status(&self, core: CoreId) -> u16 {
-        let slot = &self.cores[core];
-        if slot.cancelled == Some(Cancel::ClientGone) && !slot.response.begun {
-            NOBODY_LISTENS
-        } else {
-            slot.response.status
-        }
     }
 
     /// The application that serves a core has let an exception through.

@@ -354,11 +354,12 @@ impl Worker {
         }
         let at = self.now_ms() + HALF_CLOSED_MS;
         let Some(connection) = self.connections.get(key) else { return };
-        if let ConnectionState::Busy(core) = connection.state
-            && connection.deadline_ms.is_none()
-            && !connection.has_output()
-            && self.has_whole_body(core)
-        {
+        let has_sent_all = match &connection.state {
+            &ConnectionState::Busy(core) => self.has_whole_body(core),
+            ConnectionState::Native(native) => native.waits_for_script(),
+            _ => false,
+        };
+        if has_sent_all && connection.deadline_ms.is_none() && !connection.has_output() {
             self.set_deadline(key, Some(at));
         }
     }
@@ -563,6 +564,7 @@ impl Worker {
         for core in self.cores.ids() {
             self.cancel(core, Cancel::Stop);
         }
+        self.stop_natives();
     }
 }
 

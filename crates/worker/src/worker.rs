@@ -22,8 +22,11 @@ use crate::cores::table::Table;
 use crate::cores::watch::{Waiter, Watches};
 use crate::flusher::Flusher;
 use crate::handover::Handover;
+use crate::helpers::Helpers;
 use crate::locks::Locks;
 use crate::lookout::Beacon;
+use crate::native::cgi::children::Children;
+use crate::native::statics::Roots;
 use crate::options::WorkerOptions;
 use crate::recycling::Recycler;
 use crate::report::Reports;
@@ -52,6 +55,11 @@ pub(crate) mod kind {
     pub(crate) const GIVE: u8 = 12;
     pub(crate) const HEARTBEAT: u8 = 13;
     pub(crate) const MEMORY: u8 = 14;
+    pub(crate) const HELPERS: u8 = 15;
+    pub(crate) const SCRIPT: u8 = 16;
+    pub(crate) const SCRIPT_INPUT: u8 = 17;
+    pub(crate) const SCRIPT_OUTPUT: u8 = 18;
+    pub(crate) const CHILD: u8 = 19;
 }
 
 /// Bytes one receive can bring. One buffer serves all connections.
@@ -187,6 +195,14 @@ pub struct Worker {
     pub(crate) counters: Counters,
     pub(crate) watch: Watch,
     pub(crate) vitals: Vitals,
+    /// Threads that wait for disks, once there was work for them.
+    pub(crate) helpers: Option<Helpers>,
+    /// Directories of files that are served.
+    pub(crate) roots: Roots,
+    /// Processes of CGI scripts.
+    pub(crate) children: Children,
+    /// `SERVER_PORT` of each listener; empty where there is none.
+    pub(crate) ports: Vec<Vec<u8>>,
     /// See [`Self::look_out`].
     pub(crate) beacon: Option<std::sync::Arc<Beacon>>,
 }
@@ -206,7 +222,8 @@ impl Worker {
         }
         let flusher = if options.coalesce { Some(Flusher::start()?) } else { None };
         let now = reactor.now_ms();
-        let request_log = RequestLog::new(&options, listeners.iter().map(port_of).collect())?;
+        let ports: Vec<_> = listeners.iter().map(port_of).collect();
+        let request_log = RequestLog::new(&options, ports.clone())?;
         options.request_timeouts.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         let recycler = Recycler::new(&options.recycling, options.worker_id, now);
         let mut worker = Self {
@@ -256,6 +273,10 @@ impl Worker {
             counters: Counters::default(),
             watch: Watch::default(),
             vitals: Vitals::default(),
+            helpers: None,
+            roots: Roots::default(),
+            children: Children::default(),
+            ports,
             beacon: None,
         };
         worker.watch_listeners()?;
@@ -382,6 +403,7 @@ impl Worker {
                         }
                         self.advance(key);
                         self.room_in_turn(key);
+                        self.pump(key);
                     }
                 }
                 Phase::Parked => {
@@ -508,6 +530,10 @@ impl Worker {
             kind::WAKEUP => self.on_wakeup(token),
             kind::TAKE => self.on_take(),
             kind::GIVE => self.on_give(),
+            kind::HELPERS => self.on_helpers(),
+            kind::SCRIPT_INPUT => self.on_script_pipe(token, false),
+            kind::SCRIPT_OUTPUT => self.on_script_pipe(token, true),
+            kind::CHILD => self.on_child(token),
             _ => {}
         }
     }
@@ -524,6 +550,8 @@ impl Worker {
             kind::GIVE => self.on_give(),
             kind::HEARTBEAT => self.on_heartbeat(),
             kind::MEMORY => self.look_at_memory(),
+            kind::SCRIPT => self.on_script_timer(key),
+            kind::CHILD => self.on_child_timer(key),
             _ => {}
         }
     }

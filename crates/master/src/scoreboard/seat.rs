@@ -282,14 +282,24 @@ impl<'a> Seat<'a> {
 
     /// Counts a request that has ended, by its status, size and time.
     pub fn ended(self, status: u16, sent_bytes: u64, us: u64, switches: u64) {
+        self.count(status, sent_bytes, us);
+        self.add(Sum::Switches, switches);
+        let average = &self.words[STATE + 10];
+        store(average, u64::midpoint(load(average), us));
+    }
+
+    /// Counts a request that has ended and needed no core, also in `what`. The average of applications is not touched.
+    pub fn ended_without_core(self, what: Sum, status: u16, sent_bytes: u64, us: u64) {
+        self.count(status, sent_bytes, us);
+        self.add(what, 1);
+    }
+
+    fn count(self, status: u16, sent_bytes: u64, us: u64) {
         self.add(Sum::Requests, 1);
         self.add(Sum::of_status(status), 1);
         self.add(Sum::SentBytes, sent_bytes);
         self.add(Sum::RunningUs, us);
-        self.add(Sum::Switches, switches);
         sums::observe(self.sum_words(), us);
-        let average = &self.words[STATE + 10];
-        store(average, u64::midpoint(load(average), us));
     }
 
     // --- applications ---

@@ -62,10 +62,14 @@ pub enum Sum {
     Taken,
     /// Connections of other workers that could not go on here.
     Orphaned,
+    /// Requests that were answered with a file, without an application.
+    Files,
+    /// Requests for CGI scripts.
+    Scripts,
 }
 
 /// Kinds of [`Sum`].
-const KINDS: usize = Sum::Orphaned as usize + 1;
+const KINDS: usize = Sum::Scripts as usize + 1;
 /// Words of all sums: the counters, the buckets and their sum. Room is left in [`super::seat`] for more.
 pub(super) const WORDS: usize = KINDS + BUCKETS + 1;
 

@@ -99,6 +99,8 @@ const COUNTERS: &[(&str, &str, Sum)] = &[
     ("write_errors", "Responses that could not be sent to their end", Sum::WriteErrors),
     ("read_errors", "Requests whose body could not be read to its end", Sum::ReadErrors),
     ("signals", "uwsgi signals handled", Sum::Signals),
+    ("files", "Requests that were answered with a file, without an application", Sum::Files),
+    ("scripts", "Requests for CGI scripts", Sum::Scripts),
     ("stale_wakes", "Wake-ups that were meant for a wait that was over", Sum::StaleWakes),
 ];
 

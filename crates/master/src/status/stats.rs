@@ -162,6 +162,8 @@ fn extras(worker: &WorkerPicture, process: &ProcessPicture, picture: &Picture) -
         "deadlines": worker.sums.of(Sum::Deadlines),
         "abandoned": worker.sums.of(Sum::Abandoned),
         "recycled": worker.recycled,
+        "files": worker.sums.of(Sum::Files),
+        "scripts": worker.sums.of(Sum::Scripts),
     })
 }
 

@@ -77,7 +77,28 @@ pub struct HeadWriter<'a> {
     has_date: bool,
     /// The application asked for the end of the connection.
     close: bool,
+    /// Fields that hand a file over are understood; see [`HeadWriter::watch_for_files`].
+    watches: Option<FileFields>,
+    handed: Option<Handed>,
     failed: Option<ResponseError>,
+}
+
+/// Fields with which an application asks the server to send a file in place of its body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileFields {
+    /// `X-Sendfile`: a path of the file system.
+    pub sendfile: bool,
+    /// `X-Accel-Redirect`: a path of the server's own.
+    pub accel: bool,
+}
+
+/// A file that an application has handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// The value of its `X-Sendfile`.
+    Sendfile(Vec<u8>),
+    /// The value of its `X-Accel-Redirect`.
+    Accel(Vec<u8>),
 }
 
 /// Begins a response head at the end of `out`. `status` is three digits, alone (the registered reason is added)
@@ -126,11 +147,38 @@ fn open<'a>(
         length: None,
         has_date: false,
         close: false,
+        watches: None,
+        handed: None,
         failed: None,
     }
 }
 
 impl HeadWriter<'_> {
+    /// From now on these fields are taken out and understood: see [`Self::take_handed`].
+    pub fn watch_for_files(&mut self, fields: FileFields) {
+        self.watches = Some(fields);
+    }
+
+    /// The file that the application has handed over, if it has, and its other fields, each with its line end: the head is
+    /// taken back, for that of the file. Its `Content-Length` is that of a body which is not sent.
+    pub fn take_handed(&mut self) -> Option<(Handed, Vec<u8>)> {
+        let handed = self.handed.take().filter(|_| self.failed.is_none())?;
+        let head = self.out.split_off(self.start);
+        let mut lines = head.split_inclusive(|&byte| byte == b'\n');
+        let _status = lines.next();
+        let is_length =
+            |line: &&[u8]| line.get(..15).is_some_and(|name| name.eq_ignore_ascii_case(b"Content-Length:"));
+        Some((handed, lines.filter(|line| !is_length(line)).flatten().copied().collect()))
+    }
+
+    /// Adds fields that [`Self::take_handed`] gave: checked, and whole lines.
+    pub fn checked_lines(&mut self, lines: &[u8]) {
+        self.out.extend_from_slice(lines);
+        let count = lines.split_inclusive(|&byte| byte == b'\n').count();
+        self.field_count += u32::try_from(count).unwrap_or(u32::MAX);
+        self.has_date |= has_field(lines, b"Date");
+    }
+
     /// Adds a field of the application. Those that say how the message is framed are understood instead of
     /// copied: `Content-Length` must be a number and is left out where no length may stand (1xx, 204),
     /// `Transfer-Encoding` is left out, of `Connection` only `close` counts (but a 101 keeps it).
@@ -151,6 +199,14 @@ impl HeadWriter<'_> {
                 self.close |= value
                     .split(|&b| b == b',')
                     .any(|option| chars::trim(option).eq_ignore_ascii_case(b"close"));
+                return Ok(());
+            }
+            10 if self.watches.is_some_and(|w| w.sendfile) && name.eq_ignore_ascii_case(b"X-Sendfile") => {
+                self.handed = Some(Handed::Sendfile(value.to_vec()));
+                return Ok(());
+            }
+            16 if self.watches.is_some_and(|w| w.accel) && name.eq_ignore_ascii_case(b"X-Accel-Redirect") => {
+                self.handed = Some(Handed::Accel(value.to_vec()));
                 return Ok(());
             }
             14 if name.eq_ignore_ascii_case(b"Content-Length") => return self.length(value),
@@ -258,6 +314,14 @@ impl HeadWriter<'_> {
         self.failed = Some(error);
         error
     }
+}
+
+/// Whether whole field lines have one of this name.
+pub fn has_field(lines: &[u8], name: &[u8]) -> bool {
+    lines.split_inclusive(|&byte| byte == b'\n').any(|line| {
+        line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+            && line.get(name.len()) == Some(&b':')
+    })
 }
 
 /// Appends the line in front of a chunk of `len` bytes (RFC 9112 §7.1). Nothing for 0: that would be the end.

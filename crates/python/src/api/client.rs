@@ -1,13 +1,12 @@
 //! Calls that talk to the current request's client past the WSGI interface.
 //!
-//! Owns argument handling and the reading of files; the bytes go out through `request.rs`, under the same
-//! bounds as every other output.
+//! Owns argument handling; the bytes, and files, go out through `request.rs`, under the same bounds as every other
+//! output.
 
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, RawFd};
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -16,9 +15,7 @@ use pyo3::types::{PyBytes, PyString};
 use super::info::require_server;
 use super::request::Given;
 use super::{Text, request, sockets};
-
-/// Bytes read from a file at once by `sendfile`.
-const PIECE_BYTES: usize = 64 * 1024;
+use crate::wsgi::file_wrapper::Rest;
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cl, module)?)?;
@@ -147,23 +144,8 @@ fn send_range(py: Python<'_>, given: Given<'_, '_>, file: &File, pos: u64, size:
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "uwsgi.sendfile needs a regular file").into());
     }
-    request::note_file(given)?;
-    let rest = metadata.len().saturating_sub(pos);
-    let end = pos + if size == 0 { rest } else { size.min(rest) };
-    // On the heap: a large array in this frame would be copied at every switch of a greenlet.
-    let mut piece = vec![0; PIECE_BYTES];
-    let mut at = pos;
-    while at < end {
-        let most = usize::try_from(end - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
-        let count = file.read_at(&mut piece[..most], at)?;
-        if count == 0 {
-            break;
-        }
-        request::write_body(py, given, &piece[..count])?;
-        at += count as u64;
-    }
-    if at == pos {
-        request::write_body(py, given, b"")?;
-    }
-    Ok(())
+    let left = metadata.len().saturating_sub(pos);
+    let len = if size == 0 { left } else { size.min(left) };
+    // A descriptor of its own: the one that was given is closed.
+    request::send_file(py, given, Rest { file: file.try_clone()?, offset: pos, len })
 }

@@ -9,7 +9,8 @@ use pyo3::prelude::*;
 use super::context::RequestContext;
 use crate::driver::server::{self, Server, peek};
 use crate::fork_guard;
-use crate::wsgi::gateway::{self, write_now};
+use crate::wsgi::file_wrapper::Rest;
+use crate::wsgi::gateway;
 use crate::wsgi::input::Input;
 
 /// A request that a call is for, if it names one.
@@ -82,10 +83,10 @@ pub(crate) fn send_raw(py: Python<'_>, given: Given<'_, '_>, bytes: &[u8]) -> Py
     gateway::send_raw(py, server, core, bytes)
 }
 
-/// Body bytes to the client, the head first.
-pub(crate) fn write_body(py: Python<'_>, given: Given<'_, '_>, bytes: &[u8]) -> PyResult<()> {
+/// A part of a file to the client, as a part of the body, the head first.
+pub(crate) fn send_file(py: Python<'_>, given: Given<'_, '_>, rest: Rest) -> PyResult<()> {
     let (server, core) = find_writable(given, "sendfile")?;
-    write_now(py, server, core, bytes)
+    gateway::send_file(py, server, core, rest)
 }
 
 /// Sets a log variable of the request.
@@ -99,13 +100,6 @@ pub(crate) fn set_logvar(given: Given<'_, '_>, key: Vec<u8>, value: Vec<u8>) -> 
 pub(crate) fn logvar(given: Given<'_, '_>, key: &[u8]) -> PyResult<Option<Vec<u8>>> {
     let (server, core) = find(given)?;
     Ok(server.worker.borrow().logvar(core, key).map(<[u8]>::to_vec))
-}
-
-/// Notes that the request is answered with a file.
-pub(crate) fn note_file(given: Given<'_, '_>) -> PyResult<()> {
-    let (server, core) = find_writable(given, "sendfile")?;
-    server.worker.borrow_mut().note_file(core);
-    Ok(())
 }
 
 /// Writes the request line although `--disable-logging` is on.

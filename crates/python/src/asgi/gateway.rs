@@ -115,11 +115,7 @@ pub(crate) fn news(py: Python<'_>, server: &'static Server, core: CoreId, news: 
             let waits = exchange.readers.somebody_waits(py);
             server.worker.borrow_mut().body_is_late(core, waits);
         }
-        News::Room => {
-            if let Err(error) = outgoing::room(py, server, core) {
-                log_exception(py, error, "cannot send a file:");
-            }
-        }
+        News::Room => outgoing::room(py, server, core),
     }
 }
 

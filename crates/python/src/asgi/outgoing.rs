@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use greenloom_worker::{CoreId, Worker, Written};
@@ -22,8 +21,6 @@ use crate::driver::server::Server;
 use crate::traceback::reason_of;
 use crate::wsgi::response::{Head, send_head};
 
-/// Bytes that are read from a file at once.
-const PIECE_BYTES: usize = 64 * 1024;
 /// Writes in a row before others get their turn.
 const WRITES_PER_TURN: u32 = 16;
 /// What a task may send between two suspensions before it is given one.
@@ -90,8 +87,8 @@ impl Outgoing {
 pub(super) enum Part {
     /// These bytes, from here on.
     Bytes(Py<PyBytes>, usize),
-    /// A file from one position to another.
-    File { file: File, at: u64, end: u64 },
+    /// A whole file; taken when the server sends it.
+    File(Option<File>, u64),
 }
 
 /// What became of a part.
@@ -105,45 +102,29 @@ enum Fate {
 
 impl Part {
     /// Writes as much as can be; `writes` counts those of this turn.
-    fn write(
-        &mut self,
-        py: Python<'_>,
-        worker: &mut Worker,
-        core: CoreId,
-        writes: &mut u32,
-    ) -> io::Result<Fate> {
-        let mut buffer = Vec::new();
+    fn write(&mut self, py: Python<'_>, worker: &mut Worker, core: CoreId, writes: &mut u32) -> Fate {
         loop {
-            let bytes = match self {
-                Self::Bytes(bytes, at) => &bytes.as_bytes(py)[*at..],
-                Self::File { file, at, end } => {
-                    let left = usize::try_from(*end - *at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-                    buffer.resize(left, 0);
-                    let count = file.read_at(&mut buffer, *at)?;
-                    if count == 0 && left > 0 {
-                        return Err(io::Error::new(
-                            io::ErrorKind::UnexpectedEof,
-                            "the file became shorter while it was sent",
-                        ));
-                    }
-                    &buffer[..count]
+            let (bytes, at) = match self {
+                Self::Bytes(bytes, at) => (bytes.as_bytes(py).get(*at..).unwrap_or_default(), at),
+                Self::File(file, len) => {
+                    let Some(file) = file.take() else { return Fate::Written };
+                    return match worker.send_file(core, file, 0, *len) {
+                        Written::Gone => Fate::Gone,
+                        Written::Taken(_) => Fate::Written,
+                    };
                 }
             };
             if bytes.is_empty() {
-                return Ok(Fate::Written);
+                return Fate::Written;
             }
             if *writes == WRITES_PER_TURN {
-                return Ok(Fate::Waits);
+                return Fate::Waits;
             }
             *writes += 1;
-            let taken = match worker.write(core, bytes) {
-                Written::Gone => return Ok(Fate::Gone),
-                Written::Taken(0) => return Ok(Fate::Waits),
-                Written::Taken(count) => count,
-            };
-            match self {
-                Self::Bytes(_, at) => *at += taken,
-                Self::File { at, .. } => *at += taken as u64,
+            match worker.write(core, bytes) {
+                Written::Gone => return Fate::Gone,
+                Written::Taken(0) => return Fate::Waits,
+                Written::Taken(count) => *at += count,
             }
         }
     }
@@ -152,15 +133,9 @@ impl Part {
     fn write_through(self, py: Python<'_>, worker: &mut Worker, core: CoreId) -> io::Result<()> {
         match self {
             Self::Bytes(bytes, at) => worker.write_through(core, &bytes.as_bytes(py)[at..]).map(drop),
-            Self::File { file, mut at, end } => {
-                let mut buffer = vec![0; PIECE_BYTES];
-                while at < end {
-                    let left = usize::try_from(end - at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-                    let count = file.read_at(&mut buffer[..left], at)?;
-                    if count == 0 || worker.write_through(core, &buffer[..count])? == Written::Gone {
-                        break;
-                    }
-                    at += count as u64;
+            Self::File(file, len) => {
+                if let Some(file) = file {
+                    worker.send_file(core, file, 0, len);
                 }
                 Ok(())
             }
@@ -241,9 +216,8 @@ pub(super) fn send<'py>(
                 return Err(PyIsADirectoryError::new_err(format!("{} is no regular file", path.display())));
             }
             let file = File::open(&path).map_err(named)?;
-            let end = file.metadata().map_err(named)?.len();
-            server.worker.borrow_mut().note_file(core);
-            give(py, server, core, Part::File { file, at: 0, end }, end, false)
+            let len = file.metadata().map_err(named)?.len();
+            give(py, server, core, Part::File(Some(file), len), len, false)
         }
         other => Err(PyValueError::new_err(format!(
             "{other:?} is no message of an HTTP response: send http.response.start, http.response.body or \
@@ -285,7 +259,7 @@ fn give<'py>(
         outgoing.slice += MESSAGE_BYTES + usize::try_from(length).unwrap_or(SLICE_BYTES).min(SLICE_BYTES);
         outgoing.parts.push_back(part);
     }
-    match pump(py, server, core)? {
+    match pump(py, server, core) {
         Fate::Gone => Err(nobody_gets_it(server, core)),
         Fate::Waits => wait(py, server, core),
         Fate::Written if more && slot.asgi().outgoing.borrow().slice > SLICE_BYTES => {
@@ -328,16 +302,14 @@ fn is_gone(server: &Server, core: CoreId) -> bool {
 }
 
 /// There is room: writes what waits, and lets those go on who wait for it.
-pub(super) fn room(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<()> {
-    let fate = pump(py, server, core);
-    if !matches!(fate, Ok(Fate::Waits)) {
+pub(super) fn room(py: Python<'_>, server: &'static Server, core: CoreId) {
+    if !matches!(pump(py, server, core), Fate::Waits) {
         server.slot(core).asgi().writers.wake(py);
     }
-    fate.map(drop)
 }
 
 /// Writes what was given, as far as there is room.
-fn pump(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<Fate> {
+fn pump(py: Python<'_>, server: &'static Server, core: CoreId) -> Fate {
     let exchange = server.slot(core).asgi();
     let (mut done, mut last): (Vec<Part>, Option<Part>) = (Vec::new(), None);
     let fate = {
@@ -349,35 +321,31 @@ fn pump(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<Fate>
                 // Of a HEAD, for one.
                 done.extend(outgoing.parts.drain(..));
             }
-            let Some(part) = outgoing.parts.front_mut() else { break Ok(Fate::Written) };
+            let Some(part) = outgoing.parts.front_mut() else { break Fate::Written };
             match part.write(py, &mut worker, core, &mut writes) {
-                Ok(Fate::Written) => {
+                Fate::Written => {
                     let part = outgoing.parts.pop_front();
                     if outgoing.parts.is_empty() {
                         // Mostly there is no other, and nothing to be gathered.
                         last = part;
-                        break Ok(Fate::Written);
+                        break Fate::Written;
                     }
                     done.extend(part);
                 }
-                Ok(Fate::Waits) => {
+                Fate::Waits => {
                     worker.want_room(core);
-                    break Ok(Fate::Waits);
+                    break Fate::Waits;
                 }
-                Ok(Fate::Gone) => {
+                Fate::Gone => {
                     done.extend(outgoing.parts.drain(..));
-                    break Ok(Fate::Gone);
-                }
-                Err(error) => {
-                    done.extend(outgoing.parts.drain(..));
-                    break Err(error);
+                    break Fate::Gone;
                 }
             }
         }
     };
     drop((done, last));
-    if !matches!(fate, Ok(Fate::Written)) {
-        return Ok(fate?);
+    if !matches!(fate, Fate::Written) {
+        return fate;
     }
     if exchange.outgoing.borrow().stage == Stage::Given {
         exchange.outgoing.borrow_mut().stage = Stage::Written;
@@ -391,7 +359,7 @@ fn pump(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<Fate>
     } else {
         server.worker.borrow_mut().flush(core);
     }
-    Ok(Fate::Written)
+    Fate::Written
 }
 
 /// The application has ended: what it has given and not written leaves without anybody who waits.

@@ -139,7 +139,8 @@ impl fmt::Display for LoadFailure {
             Self::NothingAskedFor => write!(
                 f,
                 "*** no app loaded. GAME OVER ***\nno option names an application: use --module pkg.mod:callable, \
-                 --wsgi-file app.py or --mount /prefix=app (or --no-need-app to start without)"
+                 --wsgi-file app.py or --mount /prefix=app (or --no-need-app to start without; files and CGI scripts alone \
+                 are served with --static-map, --check-static and --cgi)"
             ),
         }
     }

@@ -1,7 +1,7 @@
 //! `wsgi.file_wrapper` (PEP 3333, "Optional Platform-Specific File Handling").
 //!
-//! Owns the wrapper class, its iteration and the question how long a wrapped real file is, so that the response can
-//! announce its length.
+//! Owns the wrapper class, its iteration and the question whether a real file stands behind what is wrapped, and where it
+//! is read: such a file the server sends itself.
 
 use std::fs::File;
 use std::mem::ManuallyDrop;
@@ -20,15 +20,23 @@ pub(crate) struct FileWrapper {
 }
 
 impl FileWrapper {
-    /// How many bytes `filelike.read()` would still return, when a regular file stands behind it.
+    /// The bytes that `filelike.read()` would still return, when a regular file stands behind it.
     ///
     /// Only objects known to be thin over a descriptor qualify: `io.FileIO`, `open(path, "rb")` in both
     /// buffered forms, and `tempfile.NamedTemporaryFile` around them. A `fileno()` alone proves nothing:
     /// `gzip.GzipFile` has one, and its descriptor holds other bytes than its `read()` returns. Anything
     /// else, and any error while asking, gives `None`: the wrapper is then simply iterated.
-    pub(crate) fn remaining(&self, py: Python<'_>) -> Option<u64> {
-        remaining_bytes(self.filelike.bind(py)).ok().flatten()
+    pub(crate) fn rest(&self, py: Python<'_>) -> Option<Rest> {
+        rest_of(self.filelike.bind(py)).ok().flatten()
     }
+}
+
+/// A part of a file, with a descriptor of its own: whatever becomes of the application's.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    pub(crate) file: File,
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
 }
 
 #[pymethods]
@@ -81,7 +89,7 @@ impl FileWrapper {
     }
 }
 
-fn remaining_bytes(filelike: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
+fn rest_of(filelike: &Bound<'_, PyAny>) -> PyResult<Option<Rest>> {
     let py = filelike.py();
     let io = py.import(intern!(py, "io"))?;
     let temporary = py.import(intern!(py, "tempfile"))?.getattr(intern!(py, "_TemporaryFileWrapper"))?;
@@ -102,15 +110,12 @@ fn remaining_bytes(filelike: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
         file.call_method0(intern!(py, "flush"))?;
     }
     let fd: RawFd = file.call_method0(intern!(py, "fileno"))?.extract()?;
-    let Some(size) = regular_size(fd) else {
-        return Ok(None);
-    };
     let offset: u64 = file.call_method0(intern!(py, "tell"))?.extract()?;
-    Ok(Some(size.saturating_sub(offset)))
+    Ok(regular(fd).map(|(file, size)| Rest { file, offset, len: size.saturating_sub(offset) }))
 }
 
-/// The size in bytes of the regular file behind `fd`; `None` for pipes, sockets, devices and directories.
-fn regular_size(fd: RawFd) -> Option<u64> {
+/// The regular file behind `fd`, and its size in bytes; `None` for pipes, sockets, devices and directories.
+fn regular(fd: RawFd) -> Option<(File, u64)> {
     if fd < 0 {
         return None;
     }
@@ -118,5 +123,5 @@ fn regular_size(fd: RawFd) -> Option<u64> {
     // `fileno()` just now and would have raised if closed; `ManuallyDrop` leaves closing it to that object.
     let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
     let metadata = file.metadata().ok()?;
-    metadata.is_file().then_some(metadata.len())
+    if metadata.is_file() { Some((file.try_clone().ok()?, metadata.len())) } else { None }
 }

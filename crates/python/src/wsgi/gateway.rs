@@ -20,7 +20,7 @@ use crate::ending::{self, Ending};
 use crate::engine::Paused;
 use crate::fork_guard;
 use crate::load::route;
-use crate::wsgi::file_wrapper::FileWrapper;
+use crate::wsgi::file_wrapper::{FileWrapper, Rest};
 use crate::wsgi::incoming::Incoming;
 use crate::wsgi::input::Input;
 use crate::wsgi::response::{Responder, send_head};
@@ -193,10 +193,15 @@ fn begin(py: Python<'_>, server: &'static Server, core: CoreId, result: Bound<'_
         return Ok(step);
     }
     if let Ok(wrapper) = result.cast_exact::<FileWrapper>()
-        && let Some(remaining) = wrapper.get().remaining(py)
+        && let Some(rest) = wrapper.get().rest(py)
     {
-        slot.known_length.set(Some(remaining));
-        server.worker.borrow_mut().note_file(core);
+        slot.known_length.set(Some(rest.len));
+        slot.iterable.set(Some(result.unbind()));
+        if let Some(step) = write_rest(server, core, rest)? {
+            return Ok(step);
+        }
+        // Its core is not needed for the file to be sent.
+        return Ok(Step::Complete);
     }
     let iterator = result.try_iter();
     returned(py, server, core);
@@ -283,9 +288,45 @@ fn iterate(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<St
         match part.cast_exact::<PyBytes>() {
             Ok(bytes) if bytes.as_bytes().is_empty() => {}
             Ok(bytes) => slot.part.set(Some((bytes.clone().unbind(), 0))),
-            Err(_) => other_part(&part)?,
+            Err(_) => {
+                let wrapper = part.cast_exact::<FileWrapper>().ok();
+                match wrapper.map(|wrapper| wrapper.get().rest(py)) {
+                    Some(Some(rest)) => {
+                        if let Some(step) = write_rest(server, core, rest)? {
+                            return Ok(step);
+                        }
+                    }
+                    _ => other_part(&part)?,
+                }
+            }
         }
     }
+}
+
+/// Has the server send a file as a part of the body, the head before it. `None`: it is on its way.
+fn write_rest(server: &'static Server, core: CoreId, rest: Rest) -> PyResult<Option<Step>> {
+    begin_response(server, core)?;
+    let mut worker = server.worker.borrow_mut();
+    if worker.body_is_dropped(core) {
+        worker.count_switches(core, 1);
+        return Ok(Some(Step::Complete));
+    }
+    worker.count_switches(core, 1);
+    let written = worker.send_file(core, rest.file, rest.offset, rest.len);
+    Ok((written == Written::Gone).then_some(Step::Gone))
+}
+
+/// Writes the head, unless it was.
+fn begin_response(server: &'static Server, core: CoreId) -> PyResult<()> {
+    if server.worker.borrow().response_begun(core) {
+        return Ok(());
+    }
+    if !server.slot(core).head.borrow().given {
+        return Err(PyRuntimeError::new_err(
+            "the application yielded a body before it called start_response",
+        ));
+    }
+    send_head(server, core).map_err(refused)
 }
 
 /// A part that is not bytes: an empty `str` and `None` only yield.
@@ -318,14 +359,7 @@ fn other_part(part: &Bound<'_, PyAny>) -> PyResult<()> {
 fn write_part(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<Option<Step>> {
     let slot = server.slot(core);
     let Some((part, mut at)) = slot.part.take() else { return Ok(None) };
-    if !server.worker.borrow().response_begun(core) {
-        if !slot.head.borrow().given {
-            return Err(PyRuntimeError::new_err(
-                "the application yielded a body before it called start_response",
-            ));
-        }
-        send_head(server, core).map_err(refused)?;
-    }
+    begin_response(server, core)?;
     if server.worker.borrow().body_is_dropped(core) {
         // The iterable may be endless: it is closed instead of asked for more that nobody gets.
         server.worker.borrow_mut().count_switches(core, 1);
@@ -400,6 +434,28 @@ pub(crate) fn write_now(py: Python<'_>, server: &'static Server, core: CoreId, b
     }
 }
 
+/// Sends a part of a file, the head before it. A caller that can be suspended is, until it has left; for any other it is on
+/// its way.
+pub(crate) fn send_file(py: Python<'_>, server: &'static Server, core: CoreId, rest: Rest) -> PyResult<()> {
+    write_now(py, server, core, b"")?;
+    wait_until_sent(py, server, core)?;
+    if server.worker.borrow_mut().send_file(core, rest.file, rest.offset, rest.len) == Written::Gone {
+        return Err(cancelled::client_gone());
+    }
+    wait_until_sent(py, server, core)
+}
+
+/// Suspends a caller that can be until all that was written has left.
+fn wait_until_sent(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<()> {
+    while server.engine.can_pause(py, server, core) && server.worker.borrow().has_queued_output(core) {
+        server.worker.borrow_mut().stall(core);
+        if let Paused::Resumed(Wakeup::Cancelled(why)) = server.engine.pause(py, server, core)? {
+            return Err(cancelled::error(py, why));
+        }
+    }
+    drain_elsewhere(py, server, core)
+}
+
 /// Sends bytes as they are, past head and framing; `false`: the client is gone. Who can be suspended waits for a client
 /// that reads slowly, as in [`write_now`]: or an application that sends for ever fills the disk, and nobody else runs.
 pub(crate) fn send_raw(
@@ -412,13 +468,7 @@ pub(crate) fn send_raw(
     let mut pieces = bytes.chunks(RAW_PIECE_BYTES);
     let mut piece = pieces.next().unwrap_or_default();
     loop {
-        while server.engine.can_pause(py, server, core) && server.worker.borrow().has_queued_output(core) {
-            server.worker.borrow_mut().stall(core);
-            if let Paused::Resumed(Wakeup::Cancelled(why)) = server.engine.pause(py, server, core)? {
-                return Err(cancelled::error(py, why));
-            }
-        }
-        drain_elsewhere(py, server, core)?;
+        wait_until_sent(py, server, core)?;
         if server.worker.borrow_mut().write_raw(core, piece)? == Written::Gone {
             return Ok(false);
         }

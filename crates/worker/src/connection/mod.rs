@@ -12,6 +12,7 @@ use greenloom_sys::net::Peer;
 
 use crate::body::Collector;
 use crate::cores::CoreId;
+use crate::native::Native;
 use crate::request::Request;
 use output::Output;
 
@@ -28,6 +29,8 @@ pub(crate) enum State {
     Body(Box<Receiving>),
     /// Has a complete request and waits for a free core. No timer: it is our turn.
     Parked(Box<Request>),
+    /// Its request is answered without a core. Timer: write stall, while output waits.
+    Native(Box<Native>),
     /// A core works on its request. Timer: write stall, while output waits. A body that is still coming has a timer of
     /// its own.
     Busy(CoreId),
@@ -105,6 +108,8 @@ pub(crate) struct Flags {
     pub(crate) queued: bool,
     /// It has had a response: its idle time is keep-alive.
     pub(crate) served: bool,
+    /// A helper reads what comes next of its output from a disk.
+    pub(crate) reading_disk: bool,
     /// In the queue of connections to be given to another worker.
     pub(crate) offered: bool,
 }

@@ -7,10 +7,11 @@ use greenloom_proto::http1::response::Exchange;
 use greenloom_proto::uwsgi;
 
 use super::{BodyFraming, Receiving};
+use crate::native::cgi::MODIFIER;
 use crate::options::WorkerOptions;
 use crate::request::{Request, Source};
 
-/// Modifier of the Python gateway; 30 is the same with another way of cutting `SCRIPT_NAME`.
+/// Modifiers of the Python gateway; 30 is the same with another way of cutting `SCRIPT_NAME`.
 const PYTHON_MODIFIERS: [u8; 2] = [0, 30];
 
 /// What a look at the bytes of a head gave.
@@ -47,6 +48,7 @@ pub(crate) fn http_head(bytes: &[u8], options: &WorkerOptions, request: &mut Req
     }
     let Head { len, framing, version, is_head, keep_alive, path_is_plain, path, .. } = request.head;
     request.source = Source::Http;
+    request.modifier1 = options.http_modifier1;
     request.bytes.clear();
     request.bytes.extend_from_slice(&bytes[..len]);
     if !path_is_plain {
@@ -74,7 +76,8 @@ pub(crate) fn uwsgi_packet(bytes: &[u8], options: &WorkerOptions, request: &mut 
         return Step::Ping(uwsgi::HEADER_BYTES);
     }
     let raises_signal = header.modifier1 == uwsgi::SIGNAL;
-    if !raises_signal && !PYTHON_MODIFIERS.contains(&header.modifier1) {
+    let is_for_script = header.modifier1 == MODIFIER && options.has_scripts();
+    if !raises_signal && !is_for_script && !PYTHON_MODIFIERS.contains(&header.modifier1) {
         return close(format!("-- unavailable modifier requested: {} --", header.modifier1));
     }
     let size = usize::from(header.size);
@@ -92,6 +95,7 @@ pub(crate) fn uwsgi_packet(bytes: &[u8], options: &WorkerOptions, request: &mut 
         return Step::Signal(len, header.modifier2);
     }
     request.source = Source::Uwsgi;
+    request.modifier1 = header.modifier1;
     request.bytes.clear();
     request.bytes.extend_from_slice(&bytes[..len]);
     let block = request.bytes.get(uwsgi::HEADER_BYTES..).unwrap_or_default();

@@ -5,11 +5,12 @@
 
 use std::os::fd::RawFd;
 
-use greenloom_proto::http1::response::BodyMode;
+use greenloom_proto::http1::response::{self, BodyMode};
 
 use crate::Cancel;
 use crate::cores::CoreId;
 use crate::incoming::Incoming;
+use crate::native::answer::Handed;
 use crate::request::Request;
 use crate::slots::Key;
 
@@ -123,6 +124,8 @@ pub(crate) struct Core {
     pub(crate) logvars: Vec<(Vec<u8>, Vec<u8>)>,
     /// The application has answered with a file.
     pub(crate) sent_file: bool,
+    /// A file that the application has handed over in place of a body, and its own head.
+    pub(crate) handed: Option<Box<(response::Handed, Handed)>>,
     /// The application has not made a whole response.
     pub(crate) failed: bool,
     /// When its request took it, nanoseconds of the monotonic clock.
@@ -169,6 +172,7 @@ impl Core {
             log_always: false,
             logvars: Vec::new(),
             sent_file: false,
+            handed: None,
             failed: false,
             taken_ns: 0,
             write_failed: false,
@@ -195,6 +199,7 @@ impl Core {
         self.log_always = false;
         self.logvars.clear();
         self.sent_file = false;
+        self.handed = None;
         self.failed = false;
         self.write_failed = false;
         self.read_failed = false;

@@ -66,9 +66,9 @@ pub(crate) struct Record<'a> {
     pub(crate) header_bytes: u64,
     /// Yields, suspends and blocking waits of the request.
     pub(crate) switches: u64,
-    /// The core the request ran on.
-    pub(crate) core: u32,
-    /// The body is a file that the application handed over.
+    /// The core the request ran on, if it needed one.
+    pub(crate) core: Option<u32>,
+    /// The body is a file.
     pub(crate) sent_file: bool,
     /// Why the request was ended before its time.
     pub(crate) cancelled: Option<Cancel>,

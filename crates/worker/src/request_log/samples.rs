@@ -122,7 +122,7 @@ impl Sample {
             header_count: small(1),
             header_bytes: self.numbers.max(45),
             switches: self.numbers.max(1),
-            core: small(0),
+            core: Some(small(0)),
             sent_file: self.sent_file,
             cancelled: self.cancelled,
             abandoned: self.abandoned,

@@ -64,11 +64,12 @@ pub(super) fn append(out: &mut Vec<u8>, line: &Line<'_>) {
     out.extend_from_slice(b" bytes in ");
     if scene.micros {
         push_decimal(out, record.elapsed_us);
-        out.extend_from_slice(b" micros (");
+        out.extend_from_slice(b" micros");
     } else {
         push_decimal(out, record.elapsed_us / 1000);
-        out.extend_from_slice(b" msecs (");
+        out.extend_from_slice(b" msecs");
     }
+    out.extend_from_slice(if record.sent_file { b" via sendfile() (" } else { b" (" });
     push_text(out, request.protocol(), PROTOCOL_BYTES, b' ');
     out.push(b' ');
     push_decimal(out, u64::from(record.status));
@@ -79,7 +80,10 @@ pub(super) fn append(out: &mut Vec<u8>, line: &Line<'_>) {
     out.extend_from_slice(b" bytes (");
     push_decimal(out, record.switches);
     out.extend_from_slice(b" switches on core ");
-    push_decimal(out, u64::from(record.core));
+    match record.core {
+        Some(core) => push_decimal(out, u64::from(core)),
+        None => out.extend_from_slice(b"-1"),
+    }
     out.push(b')');
     if let Some(why) = record.cancelled {
         // Writing into memory cannot fail.

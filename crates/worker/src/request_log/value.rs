@@ -51,7 +51,7 @@ pub(super) fn of<'a>(variable: LogVariable, line: &'a Line<'_>, scratch: &'a mut
         LogVariable::Ftime => Value::Text(scene.dates.own()),
         LogVariable::Pid => Value::Number(u64::from(scene.pid)),
         LogVariable::Wid => Value::Number(u64::from(scene.worker)),
-        LogVariable::Core => Value::Number(u64::from(record.core)),
+        LogVariable::Core => record.core.map_or(Value::MinusOne, |core| Value::Number(u64::from(core))),
         LogVariable::Switches => Value::Number(record.switches),
         LogVariable::Vars => Value::Number(u64::from(request.variables().0) * 2),
         LogVariable::Pktsize => Value::Number(request.variables().1),

@@ -1,0 +1,271 @@
+//! The response for an open file: what the client has of it already, which parts it wants, and the head that says so.
+//! Pure: bytes and numbers in, a head and parts of the file out.
+
+use std::io;
+use std::sync::Arc;
+
+use greenloom_config::{ExpiresRule, ExpiresSubject};
+use greenloom_proto::http1::conditional::{Conditions, Validators, Verdict, push_etag};
+use greenloom_proto::http1::ranges::{self, ByteRange, Wanted};
+use greenloom_proto::http1::response::{Exchange, Framed, ResponseError, begin, has_field, http_date};
+use greenloom_sys::files;
+
+use super::mime::Types;
+use super::statics::FoundFile;
+use crate::Request;
+use crate::connection::output::FilePart;
+
+/// A file that is sent whole and is no larger leaves with its head in one send: cheaper than sendfile(2).
+const SMALL: u64 = 32 * 1024;
+/// A file that was changed so lately may change again without any difference in its time: its tag is a weak one. In
+/// nanoseconds; the clocks of file systems tick every 4 ms or so.
+const SETTLED_NS: u64 = 20_000_000;
+
+/// What an application has said of a file that it has handed over.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    /// Its status, with the reason.
+    pub(crate) status: Vec<u8>,
+    /// Its fields, whole lines.
+    pub(crate) fields: Vec<u8>,
+}
+
+/// What is known when a response is made.
+#[derive(Debug)]
+pub(crate) struct Scene<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) exchange: Exchange,
+    pub(crate) types: &'a Types,
+    pub(crate) expires: &'a [ExpiresRule],
+    pub(crate) handed: Option<&'a Handed>,
+    pub(crate) date: &'a [u8],
+    pub(crate) now_ns: u64,
+}
+
+/// A response that is ready to leave.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) framed: Framed,
+    /// The head, and the body as far as it is here.
+    pub(crate) bytes: Vec<u8>,
+    /// Bytes of the body in `bytes`, of those that are sent.
+    pub(crate) body_here: u64,
+    /// What follows: a part of the file, and what stands behind it.
+    pub(crate) parts: Vec<(FilePart, Vec<u8>)>,
+}
+
+/// What is sent of the file.
+enum Plan {
+    /// Nothing: the client has it (304).
+    Nothing,
+    /// Nothing: it is not what the client wants to have (412).
+    Empty,
+    /// No part is as the client wants it.
+    Unsatisfiable,
+    Whole,
+    One(ByteRange),
+    Several(Vec<ByteRange>, Vec<u8>),
+}
+
+/// Makes the response.
+///
+/// # Errors
+/// Fields of the application that cannot stand in a head.
+pub(crate) fn answer(scene: &Scene<'_>, found: FoundFile) -> Result<Answer, ResponseError> {
+    let now_s = scene.now_ns / 1_000_000_000;
+    let facts = found.facts;
+    let modified_ns =
+        facts.modified_s.saturating_mul(1_000_000_000).saturating_add(u64::from(facts.modified_ns));
+    let is_weak = scene.now_ns.saturating_sub(modified_ns) < SETTLED_NS;
+    let mut etag = Vec::new();
+    push_etag(&mut etag, facts.modified_s, facts.modified_ns, facts.len, is_weak);
+    let (status, plan) = plan(scene, &etag, facts.modified_s, facts.len, now_s);
+    let content_type = match scene.handed {
+        Some(handed) if has_field(&handed.fields, b"Content-Type") => None,
+        _ => scene.types.of(&found.name).map(str::as_bytes),
+    };
+
+    let mut bytes = Vec::with_capacity(512);
+    let mut head = begin(&mut bytes, &scene.exchange, &status)?;
+    if let Some(handed) = scene.handed {
+        head.checked_lines(&handed.fields);
+    }
+    let says = |name: &[u8]| scene.handed.is_some_and(|handed| has_field(&handed.fields, name));
+    let mut line = Vec::new();
+    if let Some(expires_s) = expires(scene, &found, content_type).filter(|_| !says(b"Expires")) {
+        head.field(b"Expires", &http_date(expires_s))?;
+    }
+    if let Some(coding) = found.coding {
+        head.field(b"Content-Encoding", coding.name().as_bytes())?;
+    }
+    if let Plan::Several(_, boundary) = &plan {
+        line.extend_from_slice(b"multipart/byteranges; boundary=");
+        line.extend_from_slice(boundary);
+        head.field(b"Content-Type", &line)?;
+    } else if let (Some(media_type), false) =
+        (content_type, matches!(plan, Plan::Nothing | Plan::Empty | Plan::Unsatisfiable))
+    {
+        head.field(b"Content-Type", media_type)?;
+    }
+    line.clear();
+    match &plan {
+        Plan::One(range) => ranges::push_content_range(&mut line, *range, facts.len),
+        Plan::Unsatisfiable => ranges::push_unsatisfied(&mut line, facts.len),
+        _ => {}
+    }
+    if !line.is_empty() {
+        head.field(b"Content-Range", &line)?;
+    }
+    if !says(b"Last-Modified") {
+        head.field(b"Last-Modified", &http_date(facts.modified_s))?;
+    }
+    if !says(b"ETag") {
+        head.field(b"ETag", &etag)?;
+    }
+    head.field(b"Accept-Ranges", b"bytes")?;
+    if found.varies && !says(b"Vary") {
+        head.field(b"Vary", b"Accept-Encoding")?;
+    }
+    let length = match &plan {
+        Plan::Nothing => None,
+        Plan::Empty | Plan::Unsatisfiable => Some(0),
+        Plan::Whole => Some(facts.len),
+        Plan::One(range) => Some(range.len()),
+        Plan::Several(wanted, boundary) => {
+            Some(ranges::multipart_length(boundary, content_type, wanted, facts.len))
+        }
+    };
+    if let Some(0) = length {
+        // Said even to HEAD: an empty file has a length.
+        head.field(b"Content-Length", b"0")?;
+    }
+    let framed = head.end(length, scene.date);
+    let status =
+        status.get(..3).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(500);
+    let mut answer = Answer { status, framed, bytes, body_here: 0, parts: Vec::new() };
+    if framed.body != greenloom_proto::http1::response::BodyMode::None {
+        answer.add_body(plan, found, content_type);
+    }
+    Ok(answer)
+}
+
+/// RFC 9110 §13.2.2, then §14.2. What an application has handed over with a status of its own is sent as it says.
+fn plan(scene: &Scene<'_>, etag: &[u8], modified_s: u64, length: u64, now_s: u64) -> (Vec<u8>, Plan) {
+    if let Some(handed) = scene.handed
+        && !handed.status.starts_with(b"200")
+    {
+        return (handed.status.clone(), Plan::Whole);
+    }
+    let fields: Vec<Option<Vec<u8>>> = [
+        &b"HTTP_IF_MATCH"[..],
+        b"HTTP_IF_NONE_MATCH",
+        b"HTTP_IF_MODIFIED_SINCE",
+        b"HTTP_IF_UNMODIFIED_SINCE",
+        b"HTTP_IF_RANGE",
+        b"HTTP_RANGE",
+    ]
+    .iter()
+    .map(|name| {
+        let mut value = Vec::new();
+        scene.request.append_variable(name, &mut value).then_some(value)
+    })
+    .collect();
+    let field = |at: usize| fields.get(at).and_then(|value| value.as_deref());
+    let conditions = Conditions {
+        if_match: field(0),
+        if_none_match: field(1),
+        if_modified_since: field(2),
+        if_unmodified_since: field(3),
+        if_range: field(4),
+    };
+    let validators = Validators { etag, modified_s };
+    match conditions.evaluate(&validators, now_s) {
+        Verdict::NotModified => return (b"304".to_vec(), Plan::Nothing),
+        Verdict::Failed => return (b"412".to_vec(), Plan::Empty),
+        Verdict::Proceed => {}
+    }
+    let ok = scene.handed.map_or_else(|| b"200".to_vec(), |handed| handed.status.clone());
+    // §14.2: of GET alone.
+    let Some(range) = field(5).filter(|_| scene.request.method() == b"GET") else { return (ok, Plan::Whole) };
+    if !conditions.range_applies(&validators, now_s) {
+        return (ok, Plan::Whole);
+    }
+    let mut wanted = Vec::new();
+    match ranges::parse_ranges(range, length, &mut wanted) {
+        Wanted::Whole => (ok, Plan::Whole),
+        Wanted::Unsatisfiable => (b"416".to_vec(), Plan::Unsatisfiable),
+        Wanted::Ranges => match wanted[..] {
+            [only] => (b"206".to_vec(), Plan::One(only)),
+            _ => {
+                let boundary = format!("greenloom-{:016x}", scene.now_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                (b"206".to_vec(), Plan::Several(wanted, boundary.into_bytes()))
+            }
+        },
+    }
+}
+
+/// When the response is stale, if a rule says so: the first one that fits.
+fn expires(scene: &Scene<'_>, found: &FoundFile, content_type: Option<&[u8]>) -> Option<u64> {
+    let fits = |rule: &&ExpiresRule| match &rule.subject {
+        ExpiresSubject::File(pattern) => pattern.is_match(&found.name),
+        ExpiresSubject::PathInfo(pattern) => pattern.is_match(scene.request.path()),
+        ExpiresSubject::Uri(pattern) => pattern.is_match(scene.request.uri()),
+        ExpiresSubject::Type(media_type) => content_type == Some(media_type.as_bytes()),
+    };
+    let rule = scene.expires.iter().find(fits)?;
+    let from_s = if rule.from_mtime { found.facts.modified_s } else { scene.now_ns / 1_000_000_000 };
+    Some(from_s.saturating_add(rule.seconds))
+}
+
+impl Answer {
+    fn add_body(&mut self, plan: Plan, found: FoundFile, content_type: Option<&[u8]>) {
+        let length = found.facts.len;
+        let part = |file: &Arc<std::fs::File>, range: ByteRange| FilePart {
+            file: Arc::clone(file),
+            offset: range.first,
+            len: range.len(),
+        };
+        let file = Arc::new(found.file);
+        match plan {
+            Plan::Nothing | Plan::Empty | Plan::Unsatisfiable => {}
+            Plan::Whole if length == 0 => {}
+            Plan::Whole if length <= SMALL && self.read_here(&file, length) => {}
+            Plan::Whole => {
+                self.parts.push((part(&file, ByteRange { first: 0, last: length - 1 }), Vec::new()))
+            }
+            Plan::One(range) => self.parts.push((part(&file, range), Vec::new())),
+            Plan::Several(wanted, boundary) => {
+                let before = self.bytes.len();
+                for (at, &range) in wanted.iter().enumerate() {
+                    let mut head = Vec::new();
+                    ranges::push_part_head(&mut head, &boundary, content_type, range, length, at == 0);
+                    match self.parts.last_mut() {
+                        None => self.bytes.extend_from_slice(&head),
+                        Some((_, behind)) => behind.extend_from_slice(&head),
+                    }
+                    self.parts.push((part(&file, range), Vec::new()));
+                }
+                self.body_here = (self.bytes.len() - before) as u64;
+                if let Some((_, behind)) = self.parts.last_mut() {
+                    ranges::push_parts_end(behind, &boundary);
+                }
+            }
+        }
+    }
+
+    /// Reads a small file behind the head, if that needs no disk; `false`: nothing was read.
+    fn read_here(&mut self, file: &std::fs::File, length: u64) -> bool {
+        let before = self.bytes.len();
+        self.bytes.resize(before + usize::try_from(length).unwrap_or(0), 0);
+        let read: io::Result<usize> = files::read_cached(file, &mut self.bytes[before..], 0);
+        let whole = read.is_ok_and(|n| n as u64 == length);
+        if whole {
+            self.body_here = length;
+        } else {
+            // It has to be read from a disk, or has changed: whoever sends it finds out.
+            self.bytes.truncate(before);
+        }
+        whole
+    }
+}

@@ -1,0 +1,449 @@
+//! Which file a path means: the rules of `--static-map` and its like, and the opening of what they name. Nothing here
+//! knows connections; everything runs in the loop without patience for a disk, or on a helper with.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use greenloom_config::{CgiSettings, StaticMap, StaticSettings};
+use greenloom_proto::http1::accept_encoding::{self, Coding};
+use greenloom_sys::files::{self, Facts, Kind, Patience};
+
+use super::mime::Types;
+use crate::suspension::covers;
+use crate::{Request, Source};
+
+/// A directory's name is looked up anew after so long: what is deployed by renaming a directory is seen soon, and no
+/// request pays for it.
+const ROOT_AGE_MS: u64 = 1000;
+
+/// What [`Statics::find`] found.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// The file to send.
+    File(Box<FoundFile>),
+    /// None of the rules names a file.
+    Nothing,
+    /// One does, and it cannot be opened: the status of the answer, and why.
+    Refused(u16, String),
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(crate) struct FoundFile {
+    pub(crate) file: File,
+    pub(crate) facts: Facts,
+    /// Its path as the rules make it: of the file asked for, whichever of its forms is open.
+    pub(crate) name: Vec<u8>,
+    /// It holds the bytes in this coding.
+    pub(crate) coding: Option<Coding>,
+    /// What is sent depends on what codings the client takes.
+    pub(crate) varies: bool,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    /// What the rules make of this path.
+    Path {
+        /// Decoded.
+        path: Vec<u8>,
+        /// Decoded, without links and dots: see [`clean`].
+        docroot: Option<Vec<u8>>,
+    },
+    /// This path of the file system, which an application has handed over (`X-Sendfile`).
+    HandedPath(Vec<u8>),
+    /// This path of the server's own (`X-Accel-Redirect`).
+    HandedName(Vec<u8>),
+}
+
+/// A look for a file, complete: what a helper needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Look {
+    pub(crate) wanted: Wanted,
+    /// The request's `Accept-Encoding`.
+    pub(crate) accept_encoding: Option<Vec<u8>>,
+}
+
+/// The rules of one worker.
+#[derive(Debug)]
+pub(crate) struct Statics {
+    settings: StaticSettings,
+    pub(crate) types: Types,
+    /// Whether any rule is about paths of requests.
+    has_paths: bool,
+}
+
+/// Directories that were opened lately.
+#[derive(Debug, Default)]
+pub(crate) struct Roots(HashMap<PathBuf, (OwnedFd, u64)>);
+
+impl Roots {
+    fn get(&mut self, path: &Path, patience: Patience, now_ms: u64) -> io::Result<BorrowedFd<'_>> {
+        let is_fresh = self.0.get(path).is_some_and(|(_, at_ms)| now_ms < at_ms + ROOT_AGE_MS);
+        if !is_fresh {
+            let root = files::open_root(path, patience)?;
+            self.0.insert(path.to_owned(), (root, now_ms));
+        }
+        match self.0.get(path) {
+            Some((root, _)) => Ok(root.as_fd()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// A walk through the rules.
+struct Walk<'a> {
+    settings: &'a StaticSettings,
+    roots: &'a mut Roots,
+    patience: Patience,
+    now_ms: u64,
+    accept_encoding: Option<&'a [u8]>,
+    /// Lines for the log.
+    notes: &'a mut Vec<String>,
+}
+
+impl Statics {
+    /// `None`: no file is ever served.
+    pub(crate) fn new(settings: &StaticSettings, cgi: &CgiSettings) -> Option<Arc<Self>> {
+        let has_paths = !settings.check.is_empty() || !settings.maps.is_empty() || settings.check_docroot;
+        let hands = !settings.hand_over.x_sendfile.is_empty() || !settings.hand_over.x_accel.is_empty();
+        if !has_paths && !hands && cgi.mounts.is_empty() {
+            return None;
+        }
+        let types = Types::read(&settings.mime_files);
+        Some(Arc::new(Self { settings: settings.clone(), types, has_paths }))
+    }
+
+    pub(crate) fn settings(&self) -> &StaticSettings {
+        &self.settings
+    }
+
+    /// Whether applications may hand files over, by path and by the server's names.
+    pub(crate) fn hands_over(&self) -> (bool, bool) {
+        let hand_over = &self.settings.hand_over;
+        (!hand_over.x_sendfile.is_empty(), !hand_over.x_accel.is_empty())
+    }
+
+    /// What to look for on behalf of a request; `None`: it cannot mean a file.
+    pub(crate) fn look_for(&self, request: &Request) -> Option<Look> {
+        if !self.has_paths || !matches!(request.method(), b"GET" | b"HEAD") {
+            return None;
+        }
+        let path = request.path();
+        if self.settings.skip_ext.iter().any(|end| path.ends_with(end.as_bytes())) {
+            return None;
+        }
+        if !may_be_a_file(path, self.settings.dotfiles) || has_encoded_slash(request) {
+            return None;
+        }
+        let is_under = |map: &StaticMap| covers(map.prefix.as_bytes(), path);
+        let has_rule = !self.settings.check.is_empty()
+            || self.settings.check_docroot
+            || self.settings.maps.iter().any(is_under);
+        if !has_rule {
+            return None;
+        }
+        let docroot = match self.settings.check_docroot {
+            true => request.var(b"DOCUMENT_ROOT").filter(|root| root.starts_with(b"/")).map(<[u8]>::to_vec),
+            false => None,
+        };
+        let mut accept_encoding = Vec::new();
+        let has_codings =
+            self.has_codings() && request.append_variable(b"HTTP_ACCEPT_ENCODING", &mut accept_encoding);
+        Some(Look {
+            wanted: Wanted::Path { path: path.to_vec(), docroot },
+            accept_encoding: has_codings.then_some(accept_encoding),
+        })
+    }
+
+    fn has_codings(&self) -> bool {
+        let gzip = &self.settings.gzip;
+        gzip.all || !(gzip.patterns.is_empty() && gzip.directories.is_empty() && gzip.suffixes.is_empty())
+    }
+
+    /// Finds and opens the file.
+    ///
+    /// # Errors
+    /// `WouldBlock` without patience: ask again with, where one may wait.
+    pub(crate) fn find(
+        &self,
+        look: &Look,
+        roots: &mut Roots,
+        patience: Patience,
+        now_ms: u64,
+        notes: &mut Vec<String>,
+    ) -> io::Result<Found> {
+        let accept_encoding = look.accept_encoding.as_deref();
+        let mut walk = Walk { settings: &self.settings, roots, patience, now_ms, accept_encoding, notes };
+        match &look.wanted {
+            Wanted::Path { path, docroot } => walk.by_rules(path, docroot.as_deref()),
+            Wanted::HandedPath(path) => walk.handed_path(path),
+            Wanted::HandedName(name) => walk.handed_name(name),
+        }
+    }
+}
+
+/// Whether a decoded path may name a file at all: absolute, without `.` and `..` segments, zero bytes, and (unless allowed)
+/// names that begin with a dot. `.well-known` is a name like others (RFC 8615).
+pub(crate) fn may_be_a_file(path: &[u8], dotfiles: bool) -> bool {
+    path.first() == Some(&b'/')
+        && !path.contains(&0)
+        && path.split(|&byte| byte == b'/').all(|segment| match segment {
+            b"." | b".." => false,
+            [b'.', ..] => dotfiles || segment == b".well-known",
+            _ => true,
+        })
+}
+
+/// Whether a path has a slash in it that is part of a name: no file has such a name.
+fn has_encoded_slash(request: &Request) -> bool {
+    let raw = match request.source {
+        Source::Http if request.head.path_is_plain => return false,
+        Source::Http => request.text(request.head.path),
+        Source::Uwsgi => request.uri().split(|&byte| byte == b'?').next().unwrap_or_default(),
+    };
+    raw.windows(3).any(|window| window.eq_ignore_ascii_case(b"%2f"))
+}
+
+/// A path below a root: without empty segments, never empty.
+fn relative(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    for segment in path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()) {
+        if !out.is_empty() {
+            out.push(b'/');
+        }
+        out.extend_from_slice(segment);
+    }
+    if out.is_empty() {
+        out.push(b'.');
+    }
+    out
+}
+
+fn as_path(bytes: &[u8]) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
+}
+
+impl Walk<'_> {
+    fn by_rules(&mut self, path: &[u8], docroot: Option<&[u8]>) -> io::Result<Found> {
+        let settings = self.settings;
+        for root in &settings.check {
+            if let Some(found) = self.under(root, path)? {
+                return Ok(found);
+            }
+        }
+        for keeps_prefix in [false, true] {
+            for map in settings.maps.iter().filter(|map| map.keeps_prefix == keeps_prefix) {
+                if let Some(found) = self.map(map, path)? {
+                    return Ok(found);
+                }
+            }
+        }
+        if let Some(root) = docroot
+            && let Some(found) = self.under(as_path(root), path)?
+        {
+            return Ok(found);
+        }
+        Ok(Found::Nothing)
+    }
+
+    fn map(&mut self, map: &StaticMap, path: &[u8]) -> io::Result<Option<Found>> {
+        if !covers(map.prefix.as_bytes(), path) {
+            return Ok(None);
+        }
+        let rest = if map.keeps_prefix { path } else { path.get(map.prefix.len()..).unwrap_or_default() };
+        match self.under(&map.target, rest)? {
+            // The target may be the file itself.
+            None if rest.is_empty() => match (map.target.parent(), map.target.file_name()) {
+                (Some(parent), Some(name)) => self.under(parent, name.as_bytes()),
+                _ => Ok(None),
+            },
+            found => Ok(found),
+        }
+    }
+
+    /// `X-Sendfile: /path`, below one of the directories that may be handed over.
+    fn handed_path(&mut self, path: &[u8]) -> io::Result<Found> {
+        let is_plain = may_be_a_file(path, true);
+        for root in self.settings.hand_over.x_sendfile.iter().filter(|_| is_plain) {
+            let Some(rest) = path.strip_prefix(root.as_os_str().as_bytes()) else { continue };
+            if rest.first() == Some(&b'/')
+                && let Some(found) = self.under(root, rest)?
+            {
+                return Ok(found);
+            }
+        }
+        Ok(Found::Nothing)
+    }
+
+    /// `X-Accel-Redirect: /prefix/rest`.
+    fn handed_name(&mut self, name: &[u8]) -> io::Result<Found> {
+        if !may_be_a_file(name, true) {
+            return Ok(Found::Nothing);
+        }
+        let settings = self.settings;
+        for map in &settings.hand_over.x_accel {
+            if let Some(found) = self.map(map, name)? {
+                return Ok(found);
+            }
+        }
+        Ok(Found::Nothing)
+    }
+
+    /// The file that `path` means below `root`, or the index of the directory that it means.
+    fn under(&mut self, root: &Path, path: &[u8]) -> io::Result<Option<Found>> {
+        let rest = relative(path);
+        let name = || [root.as_os_str().as_bytes(), b"/", &rest].concat();
+        let opened = match self.open(root, &rest) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Ok(None),
+            Err(error) => return refused(&error, &name()).map_or(Err(error), |found| Ok(Some(found))),
+        };
+        let facts = files::facts(&opened)?;
+        match facts.kind {
+            Kind::File if path.ends_with(b"/") => Ok(None),
+            Kind::File => {
+                let beside = |walk: &mut Self, ending: &str| {
+                    walk.open(root, &[&rest, ending.as_bytes()].concat()).ok().flatten()
+                };
+                Ok(Some(self.in_form(opened, facts, name(), beside)))
+            }
+            Kind::Directory => self.index(&opened, &name()),
+            Kind::Other => Ok(None),
+        }
+    }
+
+    fn index(&mut self, directory: &File, directory_name: &[u8]) -> io::Result<Option<Found>> {
+        let settings = self.settings;
+        for index in &settings.index {
+            let patience = self.patience;
+            let open = |name: &str| match files::open_beneath(directory.as_fd(), name.as_bytes(), patience) {
+                Err(error) if is_absent(&error) => Ok(None),
+                other => other.map(Some),
+            };
+            let name = [directory_name.strip_suffix(b"/.").unwrap_or(directory_name), b"/", index.as_bytes()]
+                .concat();
+            let opened = match open(index) {
+                Ok(Some(opened)) => opened,
+                Ok(None) => continue,
+                Err(error) => return refused(&error, &name).map_or(Err(error), |found| Ok(Some(found))),
+            };
+            let facts = files::facts(&opened)?;
+            if facts.kind == Kind::File {
+                let beside = |_: &mut Self, ending: &str| open(&format!("{index}{ending}")).ok().flatten();
+                return Ok(Some(self.in_form(opened, facts, name, beside)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The file itself, or what lies beside it in a coding that the client takes.
+    fn in_form(
+        &mut self,
+        file: File,
+        facts: Facts,
+        name: Vec<u8>,
+        beside: impl Fn(&mut Self, &str) -> Option<File>,
+    ) -> Found {
+        let varies = self.has_forms(&name);
+        if varies {
+            for coding in accept_encoding::accepted(self.accept_encoding) {
+                if let Some(coded) = beside(self, coding.suffix())
+                    && let Ok(facts) = files::facts(&coded)
+                    && facts.kind == Kind::File
+                {
+                    let coding = Some(coding);
+                    return Found::File(Box::new(FoundFile { file: coded, facts, name, coding, varies }));
+                }
+            }
+        }
+        Found::File(Box::new(FoundFile { file, facts, name, coding: None, varies }))
+    }
+
+    fn has_forms(&self, name: &[u8]) -> bool {
+        let gzip = &self.settings.gzip;
+        gzip.all
+            || gzip.suffixes.iter().any(|end| name.ends_with(end.as_bytes()))
+            || gzip.directories.iter().any(|directory| as_path(name).starts_with(directory))
+            || gzip.patterns.iter().any(|pattern| pattern.is_match(name))
+    }
+
+    /// `None`: there is no such file, or it is none of these.
+    fn open(&mut self, root: &Path, path: &[u8]) -> io::Result<Option<File>> {
+        let fd = match self.roots.get(root, self.patience, self.now_ms) {
+            Ok(fd) => fd,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match files::open_beneath(fd, path, self.patience) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => match self.patience {
+                Patience::None => Err(io::ErrorKind::WouldBlock.into()),
+                Patience::Wait => self.open_elsewhere(root, path),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A link leads out of `root`: it may lead to a directory that is safe as well (`--static-safe`), or back.
+    fn open_elsewhere(&mut self, root: &Path, path: &[u8]) -> io::Result<Option<File>> {
+        let Ok(real) = std::fs::canonicalize(root.join(as_path(path))) else { return Ok(None) };
+        for safe in std::iter::once(root).chain(self.settings.safe.iter().map(PathBuf::as_path)) {
+            let Ok(safe) = std::fs::canonicalize(safe) else { continue };
+            let Ok(rest) = real.strip_prefix(&safe) else { continue };
+            // Once more from there: whatever has been renamed meanwhile, nothing leads out.
+            let safe = files::open_root(&safe, Patience::Wait)?;
+            return match files::open_beneath(
+                safe.as_fd(),
+                &relative(rest.as_os_str().as_bytes()),
+                Patience::Wait,
+            ) {
+                Err(error) if is_absent(&error) => Ok(None),
+                other => other.map(Some),
+            };
+        }
+        self.notes.push(format!(
+            "[fileserve] security error: {} is not under {} or a safe path (--static-safe)",
+            real.display(),
+            root.display()
+        ));
+        Ok(None)
+    }
+}
+
+/// Whether an error says that there is no such file.
+fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::NotFound | K::NotADirectory | K::InvalidFilename)
+        // ELOOP has no stable kind. ENXIO: a socket, or a pipe or device without its other end.
+        || matches!(error.raw_os_error(), Some(40 | 6))
+}
+
+/// The answer to a file that is there and cannot be opened; `None`: that is not for the client.
+fn refused(error: &io::Error, name: &[u8]) -> Option<Found> {
+    let status = match error.kind() {
+        io::ErrorKind::WouldBlock => return None,
+        io::ErrorKind::PermissionDenied => 403,
+        // EMFILE, ENFILE: too many open files.
+        _ if matches!(error.raw_os_error(), Some(24 | 23)) => 503,
+        _ => 500,
+    };
+    let remedy = if status == 503 { "; raise --max-fd" } else { "" };
+    Some(Found::Refused(
+        status,
+        format!("cannot open {}: {error}{remedy}", String::from_utf8_lossy(name).escape_debug()),
+    ))
+}
+
+impl FoundFile {
+    /// Whether descriptor and name belong together; for messages.
+    pub(crate) fn shown(&self) -> String {
+        format!("{} (fd {})", String::from_utf8_lossy(&self.name).escape_debug(), self.file.as_raw_fd())
+    }
+}
