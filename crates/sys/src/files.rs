@@ -216,6 +216,8 @@ mod tests {
         read.map(|_| text).map_err(|error| error.raw_os_error())
     }
 
+    type Open<'a> = &'a dyn Fn(&str) -> io::Result<File>;
+
     #[test]
     fn nothing_leads_out_of_the_root() {
         let directory = Directory::new("beneath");
@@ -226,7 +228,7 @@ mod tests {
         link("..", "up");
         let root = open_root(&directory.0.join("root"), Patience::Wait).unwrap();
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let ways: [&dyn Fn(&str) -> io::Result<File>; 2] =
+        let ways: [Open<'_>; 2] =
             [&|path| open_beneath(root.as_fd(), path.as_bytes(), Patience::Wait), &|path| {
                 open_and_verify(root.as_fd(), Path::new(path), flags)
             }];

@@ -470,7 +470,7 @@ impl Worker {
                 response.body_bytes = response.body_bytes.saturating_sub(unsent);
                 self.client_gone(core);
             }
-            State::Native(native) => self.native_lost(native, unsent),
+            State::Native(native) => self.native_lost(*native, unsent),
             _ => {}
         }
     }

@@ -121,7 +121,7 @@ impl Worker {
         self.roots = roots;
         match found {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.look(key, native, look, None, redirects)
+                self.look(key, native, look, None, redirects);
             }
             Ok(Found::Nothing) => return self.behind_files(key, native.request, redirects),
             found => self.found(key, native, found, None, &notes),
@@ -141,17 +141,16 @@ impl Worker {
             connection.deadline_ms = None;
         }
         let mut native = Native::new(request, self.reactor.now_ns());
-        match base {
-            Some(base) => self.run_script(key, native, base, redirects),
-            None => {
-                if native.request.incoming.take().is_some() {
-                    // Nobody reads what is still to come.
-                    native.request.exchange.keep_alive = false;
-                    native.after = After::Linger;
-                }
-                self.refuse_native(key, native, 404, None);
-            }
+        if let Some(base) = base {
+            self.run_script(key, native, base, redirects);
+            return None;
         }
+        if native.request.incoming.take().is_some() {
+            // Nobody reads what is still to come.
+            native.request.exchange.keep_alive = false;
+            native.after = After::Linger;
+        }
+        self.refuse_native(key, native, 404, None);
         None
     }
 
@@ -204,7 +203,7 @@ impl Worker {
             }
             return;
         }
-        self.found(key, native, found, handed, notes);
+        self.found(key, native, found, handed.as_deref(), notes);
     }
 
     fn found(
@@ -212,7 +211,7 @@ impl Worker {
         key: Key,
         native: Box<Native>,
         found: io::Result<Found>,
-        handed: Option<Box<Handed>>,
+        handed: Option<&Handed>,
         notes: &[String],
     ) {
         self.log_notes(notes);
@@ -237,13 +236,7 @@ impl Worker {
         }
     }
 
-    fn send_found(
-        &mut self,
-        key: Key,
-        mut native: Box<Native>,
-        found: FoundFile,
-        handed: Option<Box<Handed>>,
-    ) {
+    fn send_found(&mut self, key: Key, mut native: Box<Native>, found: FoundFile, handed: Option<&Handed>) {
         let Some(rules) = self.options.native.clone() else { return };
         let mut exchange = native.request.exchange;
         exchange.keep_alive &= !self.draining;
@@ -254,7 +247,7 @@ impl Worker {
             exchange,
             types: &rules.statics.types,
             expires: &rules.statics.settings().expires,
-            handed: handed.as_deref(),
+            handed,
             date: &date,
             now_ns: clock::unix_us().saturating_mul(1000),
         };
@@ -392,7 +385,7 @@ impl Worker {
 
     /// The client has gone, or is sent away: there is no connection any more. `unsent`: bytes of the response that wait for
     /// ever now.
-    pub(crate) fn native_lost(&mut self, mut native: Box<Native>, unsent: u64) {
+    pub(crate) fn native_lost(&mut self, mut native: Native, unsent: u64) {
         if let Work::Script(run) = std::mem::replace(&mut native.work, Work::Sending) {
             self.leave_run(run, true);
         }
@@ -401,7 +394,7 @@ impl Worker {
             self.counters.clients_gone += 1;
         }
         native.response.body_bytes = native.response.body_bytes.saturating_sub(unsent);
-        self.end_native(*native);
+        self.end_native(native);
     }
 
     /// Tells everybody that a request has ended.

@@ -148,10 +148,8 @@ impl Statics {
         if !has_rule {
             return None;
         }
-        let docroot = match self.settings.check_docroot {
-            true => request.var(b"DOCUMENT_ROOT").filter(|root| root.starts_with(b"/")).map(<[u8]>::to_vec),
-            false => None,
-        };
+        let docroot = request.var(b"DOCUMENT_ROOT").filter(|_| self.settings.check_docroot);
+        let docroot = docroot.filter(|root| root.starts_with(b"/")).map(<[u8]>::to_vec);
         let mut accept_encoding = Vec::new();
         let has_codings =
             self.has_codings() && request.append_variable(b"HTTP_ACCEPT_ENCODING", &mut accept_encoding);

@@ -93,7 +93,7 @@ fn missing(path: &Path, error: &io::Error) -> Refusal {
 }
 
 fn parent(path: &Path) -> PathBuf {
-    path.parent().unwrap_or(Path::new("/")).to_owned()
+    path.parent().unwrap_or_else(|| Path::new("/")).to_owned()
 }
 
 /// Goes down part by part to the first that is no directory, or to a directory's index: the script, without links, and

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `find.rs` | which script a path means, and how it is run |
 //! | `environment.rs` | its variables |
+//! | `input.rs` | the body on its way in |
 //! | `run.rs` | one run: the body in, the response out, all as it comes; what ends it |
 //! | `children.rs` | the processes: how many run, who waits, who is collected |
 //!
@@ -14,6 +15,7 @@
 pub(crate) mod children;
 pub(crate) mod environment;
 pub(crate) mod find;
+mod input;
 pub(crate) mod run;
 
 use std::ffi::OsString;
@@ -56,7 +58,7 @@ impl Rules {
         if let Some(mount) = mount {
             return Some(Base { prefix: mount.prefix.clone().into_bytes(), path: mount.path.clone() });
         }
-        if !self.settings.from_docroot || !(is_ours || !has_app) {
+        if !self.settings.from_docroot || (has_app && !is_ours) {
             return None;
         }
         let root = request.var(b"DOCUMENT_ROOT").filter(|root| root.starts_with(b"/"))?;

@@ -8,10 +8,8 @@
 //! - **Before its head** a script that fails has an error page: 502, or 504 when it was silent for too long. After that the
 //!   response breaks off, visibly.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use greenloom_proto::cgi::{self as proto_cgi, Parsed, ResponseHead};
 use greenloom_proto::http1::response::{BodyMode, CHUNK_END, CONTINUE, LAST_CHUNK, begin, chunk_header};
@@ -22,7 +20,7 @@ use greenloom_sys::script::{Command, Pipes, Script};
 
 use super::environment::Environment;
 use super::find::{self, Base, Refusal};
-use crate::body::Body;
+use super::input::{Fed, Input};
 use crate::connection::{After, Connection, State};
 use crate::cores::table::{NEVER_MS, Response};
 use crate::helpers::Done;
@@ -36,8 +34,6 @@ use crate::slots::{Key, Slots};
 use crate::suspension::covers;
 use crate::worker::{Worker, kind};
 
-/// Bytes of a body that are held for a script at a time.
-const PIECE: usize = 64 * 1024;
 /// Reads in a row from one script: then others get their turn.
 const READS: usize = 4;
 /// Local redirects of one request (§6.2.2): more of them are a circle.
@@ -89,37 +85,6 @@ struct Pipe {
     ready: bool,
 }
 
-/// The body on its way in.
-#[derive(Debug)]
-enum Input {
-    None,
-    /// Bytes, and how many of them have gone in.
-    Memory(Vec<u8>, usize),
-    File {
-        file: File,
-        at: u64,
-        len: u64,
-    },
-    /// As the client sends it; a piece that the pipe would not take waits beside it.
-    Coming {
-        incoming: Box<Incoming>,
-        piece: Vec<u8>,
-        at: usize,
-    },
-}
-
-/// What feeding a script came to.
-enum Fed {
-    /// There is nothing more to feed.
-    Over,
-    /// The script has to read first.
-    Script,
-    /// The client has to send first.
-    Client,
-    /// The body will never be complete.
-    Failed(BodyFailure),
-}
-
 /// A script that a helper has started.
 #[derive(Debug)]
 pub(crate) struct Started {
@@ -130,33 +95,12 @@ pub(crate) struct Started {
 impl Run {
     /// Whether the client is to send: part of the body is missing, and there is room for it.
     pub(crate) fn wants_body(&self, high_water: usize) -> bool {
-        match &self.body {
-            Input::Coming { incoming, .. } => incoming.has_room(high_water) && self.stdin.is_some(),
-            _ => false,
-        }
+        self.stdin.is_some() && self.body.incoming().is_some_and(|incoming| incoming.has_room(high_water))
     }
 
     /// Whether the whole body has been received.
     pub(crate) fn has_whole_body(&self) -> bool {
-        match &self.body {
-            Input::Coming { incoming, .. } => incoming.is_received(),
-            _ => true,
-        }
-    }
-
-    /// The body that is still coming.
-    pub(crate) fn incoming(&mut self) -> Option<&mut Incoming> {
-        match &mut self.body {
-            Input::Coming { incoming, .. } => Some(incoming),
-            _ => None,
-        }
-    }
-
-    fn received(&self) -> u64 {
-        match &self.body {
-            Input::Coming { incoming, .. } => incoming.received(),
-            _ => 0,
-        }
+        self.body.incoming().is_none_or(Incoming::is_received)
     }
 
     /// Whether the script is waited for, and not the client.
@@ -182,10 +126,8 @@ impl Worker {
                 let reason = "a CGI script needs a body with a Content-Length (--body-early)".to_owned();
                 return self.refuse_native(key, native, 411, Some(reason));
             }
-            (Some(incoming), _) => Input::Coming { incoming, piece: Vec::new(), at: 0 },
-            (None, Body::Empty) => Input::None,
-            (None, Body::Memory(bytes)) => Input::Memory(bytes, 0),
-            (None, Body::File { file, len }) => Input::File { file, at: 0, len },
+            (Some(incoming), _) => Input::coming(incoming),
+            (None, body) => Input::whole(body),
         };
         let run = Run {
             base,
@@ -223,7 +165,7 @@ impl Worker {
         run.stage = Stage::Starting;
         native.account.taken_ns = self.reactor.now_ns();
         let host = host_name().unwrap_or_default();
-        let environment = Environment::of_request(&native.request, host.as_bytes(), &port);
+        let environment = Environment::of_request(native.request, host.as_bytes(), &port);
         let (base, path, query) =
             (run.base.clone(), native.request.path().to_vec(), native.request.query().to_vec());
         let job = move || {
@@ -339,7 +281,7 @@ impl Worker {
         if !run.wants_body(high_water) {
             return 0;
         }
-        let used = run.incoming().map_or(0, |incoming| incoming.feed(bytes, high_water, limit));
+        let used = run.body.incoming_mut().map_or(0, |incoming| incoming.feed(bytes, high_water, limit));
         self.enqueue(key);
         used
     }
@@ -347,7 +289,7 @@ impl Worker {
     /// The client has closed its side while part of a body was missing.
     pub(crate) fn script_body_ended(&mut self, key: Key) {
         let Some(run) = run_of(&mut self.connections, key) else { return };
-        if let Some(incoming) = run.incoming() {
+        if let Some(incoming) = run.body.incoming_mut() {
             incoming.fail(BodyFailure::ClientClosed);
         }
         self.enqueue(key);
@@ -366,7 +308,7 @@ impl Worker {
 
     fn pump_in(&mut self, key: Key, now_ms: u64) {
         let Some(run) = run_of(&mut self.connections, key) else { return };
-        if run.stdin.is_some() && run.incoming().is_some_and(Incoming::take_continue) {
+        if run.stdin.is_some() && run.body.incoming_mut().is_some_and(Incoming::take_continue) {
             self.send_pieces(key, &[CONTINUE]);
         }
         let Some(run) = run_of(&mut self.connections, key) else { return };
@@ -376,7 +318,7 @@ impl Worker {
             if !stdin.ready {
                 break Fed::Script;
             }
-            match feed(&mut run.body, stdin.fd.as_fd()) {
+            match run.body.feed(stdin.fd.as_fd()) {
                 Ok(Some(fed)) => break fed,
                 Ok(None) => moved = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => stdin.ready = false,
@@ -711,7 +653,7 @@ impl Worker {
         let timeout_ms = self.options.native.as_ref()?.cgi.as_ref()?.settings.timeout_ms;
         let (body_timeout_ms, rate) = (self.options.body_timeout_ms, self.options.body_min_rate);
         let run = run_of(&mut self.connections, key)?;
-        let due = match (run.client_since_ms, run.received()) {
+        let due = match (run.client_since_ms, run.body.incoming().map_or(0, Incoming::received)) {
             (Some(since), received) => {
                 let earned = received.saturating_mul(1000).checked_div(rate).unwrap_or(0);
                 since.saturating_add((body_timeout_ms + earned).saturating_sub(run.client_waited_ms))
@@ -780,38 +722,6 @@ fn parts_of(connections: &mut Slots<Connection>, key: Key) -> Option<(Parts<'_>,
 
 fn run_of(connections: &mut Slots<Connection>, key: Key) -> Option<&mut Run> {
     parts_of(connections, key).map(|(_, run)| run)
-}
-
-/// Writes some of the body to a script; `None`: something has gone in.
-fn feed(body: &mut Input, fd: BorrowedFd<'_>) -> io::Result<Option<Fed>> {
-    match body {
-        Input::None => return Ok(Some(Fed::Over)),
-        Input::Memory(bytes, at) if *at == bytes.len() => return Ok(Some(Fed::Over)),
-        Input::Memory(bytes, at) => *at += process::write_pipe(fd, &bytes[*at..])?,
-        Input::File { at, len, .. } if at == len => return Ok(Some(Fed::Over)),
-        Input::File { file, at, len } => {
-            let mut piece = vec![0; PIECE.min(usize::try_from(*len - *at).unwrap_or(PIECE))];
-            file.read_exact_at(&mut piece, *at)?;
-            *at += process::write_pipe(fd, &piece)? as u64;
-        }
-        Input::Coming { incoming, piece, at } => {
-            if *at == piece.len() {
-                piece.resize(PIECE, 0);
-                let n = incoming.take(piece);
-                piece.truncate(n);
-                *at = 0;
-                if n == 0 {
-                    return Ok(Some(match incoming.failure() {
-                        Some(failure) => Fed::Failed(failure),
-                        None if incoming.is_received() => Fed::Over,
-                        None => Fed::Client,
-                    }));
-                }
-            }
-            *at += process::write_pipe(fd, &piece[*at..])?;
-        }
-    }
-    Ok(None)
 }
 
 fn cannot_start(command: &Command, error: &io::Error) -> Refusal {
