@@ -245,9 +245,12 @@ impl Checkout {
         self.quiet(&mut self.tool("ruff", &["format", "--check", "."]))
     }
 
-    /// Builds the extension module for the environment's own interpreter.
+    /// Builds the extension module for the environment's own interpreter, and the executable that needs none
+    /// (target/release/greenloom).
     pub(crate) fn build_own(&self) -> Result<(), String> {
-        self.build_into(&self.venv)
+        self.build_into(&self.venv)?;
+        let arguments = ["build", "--release", "--quiet", "--package", "greenloom-cli", "--bin", "greenloom"];
+        self.quiet(&mut self.cargo(&arguments))
     }
 
     /// Builds the extension module for the interpreter of `venv`, into it.

@@ -26,7 +26,7 @@ usage: cargo xtask COMMAND
   lint              clippy and ruff, warnings are errors
   tidy              layers, file heads, where unsafe may live, generated files
   test [ARGS]       cargo test over every crate but the extension module
-  wheel             builds the extension module (release) into the virtual environment
+  wheel             builds the extension module (release) into the virtual environment, and target/release/greenloom
   pytest [ARGS]     pytest over tests/, conformance/ and examples/
   contract [ARGS]   pytest over tests/contract/ on every CPython from 3.11 to 3.14 that is there
   interpreters      lists those CPythons, and which are missing; `make interpreters` sees to them
