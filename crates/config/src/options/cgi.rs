@@ -15,7 +15,7 @@ const NAME: Arg = Arg::Required("NAME");
 pub(super) const CATEGORY: Category = Category {
     word: "cgi",
     title: "CGI scripts",
-    intro: "Programs that answer one request each (RFC 3875). A request is for them if its modifier is 9: nginx sets it with uwsgi_modifier1, http-socket-modifier1 = 9 does for all listeners of HTTP. Relative paths count from chdir, or else from where the server was started.",
+    intro: "Programs that answer one request each (RFC 3875). Requests below a prefix are for them; without a prefix all are, if there is no application, or else those whose modifier is 9: nginx sets it with uwsgi_modifier1, http-socket-modifier1 = 9 does for all listeners of HTTP. Relative paths count from chdir, or else from where the server was started.",
     options: OPTIONS,
 };
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use greenloom_config::{CgiSettings, StaticMap, StaticSettings};
 use greenloom_proto::http1::accept_encoding::{self, Coding};
+use greenloom_proto::http1::head::percent_decode;
 use greenloom_sys::files::{self, Facts, Kind, Patience};
 
 use super::mime::Types;
@@ -279,8 +280,11 @@ impl Walk<'_> {
         Ok(Found::Nothing)
     }
 
-    /// `X-Accel-Redirect: /prefix/rest`.
+    /// `X-Accel-Redirect: /prefix/rest`, percent-encoded as a target is.
     fn handed_name(&mut self, name: &[u8]) -> io::Result<Found> {
+        let mut decoded = Vec::new();
+        percent_decode(name, &mut decoded);
+        let name = &decoded;
         if !may_be_a_file(name, true) {
             return Ok(Found::Nothing);
         }
