@@ -26,6 +26,8 @@ const LINGER_MS: u64 = 2000;
 const LAST_HEADS_MS: u64 = 1000;
 /// Receives in a row from one connection: then others get their turn.
 const RECEIVES: u32 = 4;
+/// Requests in a row from one connection that are answered at once: then others get their turn.
+const HEADS: u32 = 16;
 /// Request values kept for reuse.
 const SPARE: usize = 16;
 
@@ -79,6 +81,9 @@ impl Worker {
             }
             receives += 1;
             let Some(connection) = self.connections.get_mut(key) else { break };
+            if !unread.is_empty() && matches!(connection.state, State::Idle) {
+                break; // It has had its turn: see `feed`.
+            }
             match net::recv(connection.fd.as_fd(), &mut buffer) {
                 Ok(Received::Nothing) => connection.flags.readable = false,
                 Ok(Received::Bytes(n)) => {
@@ -157,12 +162,19 @@ impl Worker {
 
     /// Takes bytes as far as they can be used now; returns how many were.
     fn feed(&mut self, key: Key, bytes: &[u8]) -> usize {
-        let mut used = 0;
+        let (mut used, mut heads) = (0, 0);
         while used < bytes.len() {
             let Some(connection) = self.connections.get_mut(key) else { return bytes.len() };
             match connection.state {
+                State::Idle if heads == HEADS => {
+                    self.enqueue(key);
+                    return used;
+                }
                 State::Idle | State::Head => match self.feed_head(key, &bytes[used..]) {
-                    Some(n) => used += n,
+                    Some(n) => {
+                        used += n;
+                        heads += 1;
+                    }
                     None => return used,
                 },
                 State::Body(_) => used += self.feed_body(key, &bytes[used..]),

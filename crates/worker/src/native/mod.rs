@@ -25,7 +25,7 @@ use greenloom_proto::http1::response::{
     self as proto_response, BodyMode, CHUNK_END, FileFields, chunk_header, error_page,
 };
 use greenloom_sys::clock;
-use greenloom_sys::files::Patience;
+use greenloom_sys::files::{self, Patience};
 
 use crate::connection::output::FilePart;
 use crate::connection::{After, Connection, State};
@@ -68,6 +68,9 @@ pub(crate) struct Native {
     pub(crate) work: Work,
     pub(crate) what: NoCore,
 }
+
+/// A file of an application that is no larger leaves with its head in one send: cheaper than sendfile(2).
+const SMALL: u64 = 16 * 1024;
 
 /// What is being done for it.
 #[derive(Debug)]
@@ -424,10 +427,18 @@ impl Worker {
     pub(crate) fn stop_natives(&mut self) {
         self.kill_scripts();
         for key in self.connections.keys() {
-            if let Some(State::Native(native)) = self.connections.get_mut(key).map(|c| &mut c.state) {
-                native.account.cancelled = native.account.cancelled.or(Some(Cancel::Stop));
+            let Some(mut native) = self.take_native(key) else { continue };
+            native.account.cancelled = native.account.cancelled.or(Some(Cancel::Stop));
+            if native.response.begun {
+                self.hold_native(key, native);
                 self.lose_client(key);
+                continue;
             }
+            if let Work::Script(run) = std::mem::replace(&mut native.work, Work::Sending) {
+                self.leave_run(run, true);
+            }
+            native.request.exchange.keep_alive = false;
+            self.refuse_native(key, native, 503, None);
         }
     }
 
@@ -439,6 +450,23 @@ impl Worker {
             return Written::Gone;
         }
         slot.sent_file = true;
+        if len <= SMALL
+            && let Some(bytes) = read_small(&file, offset, len)
+        {
+            // With the head, in one send.
+            match self.write(core, &bytes) {
+                Written::Taken(n) if n < bytes.len() => {
+                    let n = n as u64;
+                    return self.queue_file(core, file, offset + n, len - n);
+                }
+                written => return written,
+            }
+        }
+        self.queue_file(core, file, offset, len)
+    }
+
+    fn queue_file(&mut self, core: CoreId, file: File, offset: u64, len: u64) -> Written {
+        let slot = &mut self.cores[core];
         let taken = Written::Taken(usize::try_from(len).unwrap_or(usize::MAX));
         let Some(key) = slot.connection else { return if slot.detached { taken } else { Written::Gone } };
         let (fits, over) = match &mut slot.response.body {
@@ -545,4 +573,11 @@ impl Worker {
         native.response = Response::NONE;
         self.look(key, native, Look { wanted, accept_encoding: None }, Some(Box::new(handed)), 0);
     }
+}
+
+/// A small part of a file, if it is in memory and whole.
+fn read_small(file: &File, offset: u64, len: u64) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(len).ok()?];
+    let n = files::read_cached(file, &mut bytes, offset).ok()?;
+    (n == bytes.len()).then_some(bytes)
 }

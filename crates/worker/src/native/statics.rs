@@ -104,6 +104,8 @@ struct Walk<'a> {
     patience: Patience,
     now_ms: u64,
     accept_encoding: Option<&'a [u8]>,
+    /// Other forms of a file may be sent in its place.
+    has_forms: bool,
     /// Lines for the log.
     notes: &'a mut Vec<String>,
 }
@@ -113,7 +115,7 @@ impl Statics {
     pub(crate) fn new(settings: &StaticSettings, cgi: &CgiSettings) -> Option<Arc<Self>> {
         let has_paths = !settings.check.is_empty() || !settings.maps.is_empty() || settings.check_docroot;
         let hands = !settings.hand_over.x_sendfile.is_empty() || !settings.hand_over.x_accel.is_empty();
-        if !has_paths && !hands && cgi.mounts.is_empty() {
+        if !has_paths && !hands && !cgi.has_scripts() {
             return None;
         }
         let types = Types::read(&settings.mime_files);
@@ -178,7 +180,9 @@ impl Statics {
         notes: &mut Vec<String>,
     ) -> io::Result<Found> {
         let accept_encoding = look.accept_encoding.as_deref();
-        let mut walk = Walk { settings: &self.settings, roots, patience, now_ms, accept_encoding, notes };
+        let has_forms = matches!(look.wanted, Wanted::Path { .. });
+        let settings = &self.settings;
+        let mut walk = Walk { settings, roots, patience, now_ms, accept_encoding, has_forms, notes };
         match &look.wanted {
             Wanted::Path { path, docroot } => walk.by_rules(path, docroot.as_deref()),
             Wanted::HandedPath(path) => walk.handed_path(path),
@@ -369,10 +373,11 @@ impl Walk<'_> {
 
     fn has_forms(&self, name: &[u8]) -> bool {
         let gzip = &self.settings.gzip;
-        gzip.all
-            || gzip.suffixes.iter().any(|end| name.ends_with(end.as_bytes()))
-            || gzip.directories.iter().any(|directory| as_path(name).starts_with(directory))
-            || gzip.patterns.iter().any(|pattern| pattern.is_match(name))
+        self.has_forms
+            && (gzip.all
+                || gzip.suffixes.iter().any(|end| name.ends_with(end.as_bytes()))
+                || gzip.directories.iter().any(|directory| as_path(name).starts_with(directory))
+                || gzip.patterns.iter().any(|pattern| pattern.is_match(name)))
     }
 
     /// `None`: there is no such file, or it is none of these.

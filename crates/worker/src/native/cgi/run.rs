@@ -297,6 +297,9 @@ impl Worker {
 
     /// Moves what can be moved between a client and its script.
     pub(crate) fn pump(&mut self, key: Key) {
+        if run_of(&mut self.connections, key).is_none() {
+            return;
+        }
         let now_ms = self.now_ms();
         self.pump_in(key, now_ms);
         self.pump_out(key, now_ms);
