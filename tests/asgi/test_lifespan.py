@@ -12,6 +12,7 @@ from tests.harness.server import APPS, run
 from tests.harness.waiting import until
 
 KEPT = r"(?i)generation \d+ .*(goes on|stays|keeps|serves on)"
+CANNOT_SERVE = 23
 NOISE = ["Traceback", r"(?i)\berrors?\b", "(?i)fail"]
 FULL = {
     "text": "from startup",
@@ -177,6 +178,17 @@ class TestFailed:
         assert "no database, said the test" in text
         assert "greenloom is ready" not in text
         assert "panicked" not in text
+
+    def test_an_interpreter_that_ends_slowly(self, pair, kind):
+        """Nobody asks it any more what it does, once it cannot answer."""
+        ended = run(
+            *("--http-socket", "127.0.0.1:0", "--chdir", str(APPS / "asgi_lifespan")),
+            *("--asgi", "app", *pair.arguments(4)),
+            env={"LIFESPAN": kind, "SLOW_END": "1"},
+        )
+        text = ended.stdout + ended.stderr
+        assert ended.returncode == CANNOT_SERVE, text
+        assert "died" not in text
 
     def test_at_the_reload(self, fresh_asgi, tmp_path, kind):
         """The old generation serves on; a repaired one takes over from it."""

@@ -10,7 +10,7 @@ use greenloom_cli::master::{
 };
 use greenloom_cli::{Launch, Shared, Workers};
 use greenloom_worker::config::{Interface, LoopEngine, Settings};
-use greenloom_worker::{Listen, Worker, WorkerOptions, clock};
+use greenloom_worker::{Listen, Worker, WorkerOptions, clock, question};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -144,6 +144,8 @@ impl Python {
             log_line("*** DANGER *** async mode without coroutine/greenthread engine loaded !!!");
         }
         let code = loops::run(py, server, &self.settings);
+        // Also one that has refused to serve: nobody is to look out for its loop, which does not run any more.
+        server.worker.borrow().rest();
         api::call_hook(py, "atexit");
         Ok(code)
     }
@@ -277,12 +279,15 @@ impl Application for Python {
 
     fn serve(&mut self, context: WorkerContext) -> i32 {
         let py = attached();
-        match self.try_serve(py, context) {
-            Ok(code) => code,
-            Err(message) => {
-                log_line(&message);
-                CANNOT_SERVE
-            }
+        let code = self.try_serve(py, context).unwrap_or_else(|message| {
+            log_line(&message);
+            CANNOT_SERVE
+        });
+        // The interpreter takes its handlers away before it has ended, which may take a while on a busy machine; a question of
+        // the lookout's or the master's that comes then would end the process by a signal, and that means something else.
+        if let Err(error) = question::refuse() {
+            log_line(&format!("cannot block posix signals: {error}"));
         }
+        code
     }
 }

@@ -38,6 +38,24 @@ impl Question {
     }
 }
 
+/// From now on no question reaches the calling thread: for a process that is about to end, whose handlers go before it does. A
+/// question without a handler would end it, with another status than its own.
+pub fn refuse() -> io::Result<()> {
+    // SAFETY: `sigset_t` is plain data, filled by the next call.
+    let mut questions = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+    // SAFETY: a valid pointer to a set of our own.
+    unsafe { libc::sigemptyset(&raw mut questions) };
+    for question in [Question::Stacks, Question::Dump, Question::Blocker] {
+        // SAFETY: as above, and a valid number.
+        unsafe { libc::sigaddset(&raw mut questions, question.number()) };
+    }
+    // SAFETY: a valid set, and no old one asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const questions, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
 /// Asks the process behind `pidfd`.
 pub fn ask_by_pidfd(pidfd: BorrowedFd<'_>, question: Question) -> io::Result<()> {
     Ok(rustix::process::pidfd_send_signal(pidfd, question.signal())?)
@@ -114,6 +132,19 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_refuses_survives_every_question() {
+        std::thread::spawn(|| {
+            refuse().unwrap();
+            let thread = Thread::this();
+            for question in [Question::Stacks, Question::Dump, Question::Blocker] {
+                thread.ask(question).unwrap();
+            }
+        })
+        .join()
+        .unwrap();
+    }
     use std::process::{Child, Command, Stdio};
 
     /// A process that waits for the end of its input, started; it says when it is there.

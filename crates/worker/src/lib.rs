@@ -92,7 +92,7 @@ pub use greenloom_proto as proto;
 pub use greenloom_reactor::{Batch, Wake};
 pub use greenloom_sys::clock;
 pub use greenloom_sys::net::Peer;
-pub use greenloom_sys::question::{Question, Thread};
+pub use greenloom_sys::question::{self, Question, Thread};
 pub use in_flight::{Doing, InFlight};
 pub use incoming::{BodyFailure, BodyRead};
 pub use instance::{

@@ -284,20 +284,32 @@ fn becomes(field: &[u8], variable: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{IpAddr, Ipv6Addr};
+impl Request {
+    /// The request that an HTTP head is.
+    pub(crate) fn sample(bytes: &[u8]) -> Self {
+        use greenloom_proto::http1::head::{Limits, Parsed};
 
-    use greenloom_proto::http1::head::{Limits, Parsed, variable_name};
-
-    use super::*;
-
-    fn http(bytes: &[u8]) -> Request {
-        let mut request = Request::new();
+        let mut request = Self::new();
         let parsed = request.head.parse(bytes, &Limits { head_bytes: 4096, fields: 32 });
         assert_eq!(parsed, Ok(Parsed::Complete));
         request.bytes = bytes.to_vec();
+        if !request.head.path_is_plain {
+            let path = request.head.path.of(bytes).to_vec();
+            percent_decode(&path, &mut request.decoded_path);
+        }
+        request.exchange.is_head = request.head.is_head;
+        request.exchange.keep_alive = true;
         request
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv6Addr};
+
+    use greenloom_proto::http1::head::variable_name;
+
+    use super::*;
 
     fn variable(request: &Request, name: &str) -> Option<String> {
         let mut out = Vec::new();
@@ -308,7 +320,7 @@ mod tests {
 
     #[test]
     fn variables_of_an_http_request() {
-        let mut request = http(
+        let mut request = Request::sample(
             b"GET /a?b HTTP/1.1\r\nHost: x\r\nAccept-Language: de\r\ncookie: a=1\r\nContent-Type: t\r\n\
               X-A: 1\r\nx-a: 2\r\nCookie: b=2\r\n\r\n",
         );
@@ -346,6 +358,50 @@ mod tests {
             let expected = name != b"CONTENT_LENGTH";
             assert_eq!(becomes(field.as_bytes(), &name), expected, "{field}");
             assert!(!becomes(field.as_bytes(), b"HTTP_OTHER"), "{field}");
+        }
+    }
+
+    fn uwsgi(vars: &[(&str, &str)]) -> Request {
+        let mut request = Request { source: Source::Uwsgi, ..Request::new() };
+        for (name, value) in vars {
+            let pair = (request.append(name.as_bytes()), request.append(value.as_bytes()));
+            request.vars.push(pair);
+        }
+        request
+    }
+
+    #[test]
+    fn rfc3875_6_2_2_a_local_redirect_is_a_get_of_another_path() {
+        let mut http = Request::sample(
+            b"POST /cgi-bin/a?x=1 HTTP/1.1\r\nHost: x\r\nContent-Type: t\r\nContent-Length: 3\r\nA: b\r\n\r\n",
+        );
+        let mut packet = uwsgi(&[
+            ("REQUEST_METHOD", "POST"),
+            ("REQUEST_URI", "/cgi-bin/a?x=1"),
+            ("PATH_INFO", "/cgi-bin/a"),
+            ("QUERY_STRING", "x=1"),
+            ("CONTENT_TYPE", "t"),
+            ("CONTENT_LENGTH", "3"),
+            ("HTTP_A", "b"),
+        ]);
+        for request in [&mut http, &mut packet] {
+            request.content_length = Some(3);
+            request.body = Body::Memory(b"abc".to_vec());
+            request.go_to(b"/other%20path?y=2");
+            for (name, value) in [
+                ("REQUEST_METHOD", Some("GET")),
+                ("REQUEST_URI", Some("/cgi-bin/a?x=1")),
+                ("PATH_INFO", Some("/other path")),
+                ("QUERY_STRING", Some("y=2")),
+                ("CONTENT_LENGTH", None),
+                ("CONTENT_TYPE", None),
+                ("HTTP_A", Some("b")),
+            ] {
+                assert_eq!(variable(request, name).as_deref(), value, "{name}");
+            }
+            assert!(matches!(request.body, Body::Empty) && request.path() == b"/other path");
+            request.go_to(b"/plain");
+            assert_eq!((request.path(), request.query()), (&b"/plain"[..], &b""[..]));
         }
     }
 }

@@ -1,9 +1,11 @@
 """Lifespans of every kind: LIFESPAN names it, or the file that LIFESPAN_FILE names does."""
 
 import asyncio
+import builtins
 import os
 import sys
 from pathlib import Path
+from time import monotonic
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "asgi_support"))
 
@@ -11,6 +13,20 @@ import asgi_support
 from asgi_support import Request, at_gate
 
 seen = []
+
+
+class Slow:
+    """What takes its time to go, behind the interpreter's handlers of posix signals."""
+
+    def __del__(self):
+        end = monotonic() + 0.6
+        while monotonic() < end:
+            pass
+
+
+if os.environ.get("SLOW_END"):
+    # What goes last.
+    builtins.slow = Slow()
 
 
 def kind():

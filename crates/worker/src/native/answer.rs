@@ -272,3 +272,193 @@ impl Answer {
         whole
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt as _;
+
+    use greenloom_config::Regex;
+    use greenloom_proto::http1::accept_encoding::Coding;
+    use greenloom_sys::files::{Facts, Kind};
+    use greenloom_sys::spool;
+
+    use super::*;
+
+    const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+    /// A day after the file was changed.
+    const NOW_S: u64 = 784_111_777 + 86_400;
+
+    fn file(bytes: &[u8]) -> File {
+        let file = spool::create(&std::env::temp_dir()).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        file
+    }
+
+    fn found(name: &str, bytes: &[u8]) -> FoundFile {
+        let facts = Facts {
+            kind: Kind::File,
+            len: bytes.len() as u64,
+            modified_s: 784_111_777,
+            modified_ns: 0,
+            is_executable: false,
+        };
+        FoundFile { file: file(bytes), facts, name: name.as_bytes().to_vec(), coding: None, varies: false }
+    }
+
+    struct Case<'a> {
+        found: FoundFile,
+        expires: &'a [ExpiresRule],
+        handed: Option<Handed>,
+    }
+
+    impl Case<'_> {
+        fn of(found: FoundFile) -> Self {
+            Self { found, expires: &[], handed: None }
+        }
+
+        /// Head and body of the answer to a request with these fields, the body put together as it would leave.
+        fn ask(self, method: &str, fields: &str) -> (String, Vec<u8>) {
+            let request =
+                Request::sample(format!("{method} /a HTTP/1.1\r\nHost: x\r\n{fields}\r\n").as_bytes());
+            let types = Types::default();
+            let scene = Scene {
+                request: &request,
+                exchange: request.exchange,
+                types: &types,
+                expires: self.expires,
+                handed: self.handed.as_ref(),
+                date: DATE,
+                now_ns: NOW_S * 1_000_000_000,
+            };
+            let answer = answer(&scene, self.found).unwrap();
+            let head_len = answer.framed.header_bytes;
+            assert_eq!(answer.bytes.len() - head_len, usize::try_from(answer.body_here).unwrap());
+            let head = String::from_utf8(answer.bytes[..head_len].to_vec()).unwrap();
+            let mut body = answer.bytes[head_len..].to_vec();
+            for (part, behind) in answer.parts {
+                let mut bytes = vec![0; usize::try_from(part.len).unwrap()];
+                part.file.read_exact_at(&mut bytes, part.offset).unwrap();
+                body.extend(bytes);
+                body.extend(behind);
+            }
+            assert!(head.starts_with(&format!("HTTP/1.1 {} ", answer.status)), "{head}");
+            (head, body)
+        }
+    }
+
+    #[test]
+    fn a_small_file_leaves_with_its_head() {
+        let (head, body) = Case::of(found("/srv/a.txt", b"hello, world")).ask("GET", "");
+        assert!(head.contains("\r\nContent-Type: text/plain\r\n"), "{head}");
+        assert!(head.contains("\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "{head}");
+        assert!(head.contains("\r\nAccept-Ranges: bytes\r\n") && head.contains("Content-Length: 12\r\n"));
+        assert!(!head.contains("Vary") && !head.contains("Expires"), "{head}");
+        assert_eq!(body, b"hello, world");
+    }
+
+    #[test]
+    fn a_large_or_an_empty_one() {
+        let large = vec![b'x'; 100_000];
+        let (head, body) = Case::of(found("/srv/a", &large)).ask("GET", "");
+        assert!(head.contains("Content-Length: 100000\r\n") && !head.contains("Content-Type"), "{head}");
+        assert!(body == large);
+        let (head, body) = Case::of(found("/srv/a", b"")).ask("GET", "Range: bytes=0-5\r\n");
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("Content-Length: 0\r\n"), "{head}");
+        assert!(body.is_empty());
+    }
+
+    #[test]
+    fn rfc9110_9_3_2_head_says_what_get_would() {
+        let (get, _) = Case::of(found("/srv/a.txt", b"hello, world")).ask("GET", "");
+        let (head, body) = Case::of(found("/srv/a.txt", b"hello, world")).ask("HEAD", "");
+        assert_eq!((get, Vec::new()), (head, body));
+    }
+
+    #[test]
+    fn rfc9110_13_what_the_client_has_is_not_sent() {
+        let (plain, _) = Case::of(found("/srv/a", b"hello, world")).ask("GET", "");
+        let tag = plain.lines().find_map(|line| line.strip_prefix("ETag: ")).unwrap().to_owned();
+        for fields in [
+            format!("If-None-Match: {tag}\r\n"),
+            format!("If-None-Match: \"x\", {tag}\r\nIf-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n"),
+            "If-None-Match: *\r\n".to_owned(),
+            "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n".to_owned(),
+        ] {
+            let (head, body) = Case::of(found("/srv/a", b"hello, world")).ask("GET", &fields);
+            assert!(head.starts_with("HTTP/1.1 304 Not Modified\r\n"), "{fields}{head}");
+            assert!(head.contains(&tag) && !head.contains("Content-Length") && body.is_empty(), "{head}");
+        }
+        let (head, body) = Case::of(found("/srv/a", b"hello, world")).ask("GET", "If-Match: \"x\"\r\n");
+        assert!(head.starts_with("HTTP/1.1 412 ") && head.contains("Content-Length: 0\r\n"), "{head}");
+        assert!(body.is_empty() && !head.contains("Content-Range"));
+    }
+
+    #[test]
+    fn rfc9110_14_parts() {
+        let ask = |fields: &str| Case::of(found("/srv/a.txt", b"hello, world")).ask("GET", fields);
+        let (head, body) = ask("Range: bytes=7-\r\n");
+        assert!(head.starts_with("HTTP/1.1 206 ") && head.contains("Content-Range: bytes 7-11/12\r\n"));
+        assert_eq!(body, b"world");
+        let (head, body) = ask("Range: bytes=12-\r\n");
+        assert!(
+            head.starts_with("HTTP/1.1 416 ") && head.contains("Content-Range: bytes */12\r\n"),
+            "{head}"
+        );
+        assert!(body.is_empty() && head.contains("Content-Length: 0\r\n"));
+        let (head, body) = ask("Range: bytes=0-0,-1\r\n");
+        let boundary =
+            head.lines().find_map(|line| line.strip_prefix("Content-Type: multipart/byteranges; boundary="));
+        let text = String::from_utf8(body).unwrap();
+        assert_eq!(text.matches(&format!("--{}", boundary.unwrap())).count(), 3, "{text}");
+        assert!(text.contains("bytes 0-0/12\r\n\r\nh\r\n") && text.contains("bytes 11-11/12\r\n\r\nd\r\n"));
+        assert!(head.contains(&format!("Content-Length: {}\r\n", text.len())), "{head}{text}");
+        let (head, body) = ask("Range: bytes=0-1\r\nIf-Range: \"other\"\r\n");
+        assert!(head.starts_with("HTTP/1.1 200 ") && body == b"hello, world");
+        let (head, _) = Case::of(found("/srv/a", b"hello, world")).ask("HEAD", "Range: bytes=0-1\r\n");
+        assert!(head.starts_with("HTTP/1.1 200 "), "ranges are for GET: {head}");
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_says_how_long_it_is_fresh() {
+        let rule = |subject, from_mtime| ExpiresRule { subject, seconds: 60, from_mtime };
+        let pattern = |text: &str| Regex::new(text).unwrap();
+        let asked = |rules: &[ExpiresRule]| {
+            let case = Case { found: found("/srv/a.txt", b"x"), expires: rules, handed: None };
+            let (head, _) = case.ask("GET", "");
+            head.lines().find_map(|line| line.strip_prefix("Expires: ").map(str::to_owned))
+        };
+        let date = |seconds| String::from_utf8(http_date(seconds).to_vec()).unwrap();
+        assert_eq!(asked(&[rule(ExpiresSubject::File(pattern("txt$")), false)]), Some(date(NOW_S + 60)));
+        assert_eq!(asked(&[rule(ExpiresSubject::Uri(pattern("^/a$")), true)]), Some(date(784_111_777 + 60)));
+        assert_eq!(asked(&[rule(ExpiresSubject::PathInfo(pattern("b")), true)]), None);
+        let of_type = rule(ExpiresSubject::Type("text/plain".to_owned()), true);
+        let both = [rule(ExpiresSubject::Uri(pattern("a")), false), of_type.clone()];
+        assert_eq!(asked(&both), Some(date(NOW_S + 60)));
+        assert_eq!(asked(&[of_type]), Some(date(784_111_777 + 60)));
+    }
+
+    #[test]
+    fn a_form_of_it_keeps_its_type() {
+        let form = FoundFile { coding: Some(Coding::Gzip), varies: true, ..found("/srv/a.css", b"zipped") };
+        let (head, body) = Case::of(form).ask("GET", "");
+        assert!(head.contains("Content-Encoding: gzip\r\nContent-Type: text/css\r\n"), "{head}");
+        assert!(head.contains("Vary: Accept-Encoding\r\n") && body == b"zipped");
+    }
+
+    #[test]
+    fn what_the_application_says_counts() {
+        let handed = |status: &str, fields: &str| Case {
+            found: found("/srv/a.txt", b"hello"),
+            expires: &[],
+            handed: Some(Handed { status: status.as_bytes().to_vec(), fields: fields.as_bytes().to_vec() }),
+        };
+        let fields = "Content-Type: x/y\r\nSet-Cookie: a=b\r\nETag: \"own\"\r\n";
+        let (head, body) = handed("200 Fine", fields).ask("GET", "Range: bytes=0-0\r\n");
+        assert!(head.starts_with("HTTP/1.1 206 ") && body == b"h", "{head}");
+        assert!(head.contains(fields) && head.matches("Content-Type").count() == 1, "{head}");
+        assert_eq!(head.matches("ETag").count(), 1, "{head}");
+        let (head, body) = handed("403 Paywall", "").ask("GET", "Range: bytes=0-0\r\n");
+        assert!(head.starts_with("HTTP/1.1 403 Paywall\r\n") && body == b"hello", "{head}");
+    }
+}

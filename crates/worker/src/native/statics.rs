@@ -454,3 +454,165 @@ impl FoundFile {
         format!("{} (fd {})", String::from_utf8_lossy(&self.name).escape_debug(), self.file.as_raw_fd())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use greenloom_config::{Origin, Precompressed};
+
+    use super::*;
+
+    struct Tree(PathBuf);
+
+    impl Tree {
+        fn new(name: &str) -> Self {
+            let top = std::env::temp_dir().join(format!("greenloom-statics-{}-{name}", std::process::id()));
+            for directory in ["a/sub", "a/empty", "b/s", "safe"] {
+                std::fs::create_dir_all(top.join(directory)).unwrap();
+            }
+            for path in
+                ["a/x", "a/sub/index.html", "a/.dot", "a/y.gz", "a/y", "b/x", "b/s/z", "safe/t", "out"]
+            {
+                std::fs::write(top.join(path), path).unwrap();
+            }
+            let link = |target: &str, name: &str| symlink(target, top.join(name)).unwrap();
+            link("sub/index.html", "a/inside");
+            link("../out", "a/outside");
+            link("../safe/t", "a/safe");
+            link("loop", "a/loop");
+            symlink(top.join("a/x"), top.join("a/absolute")).unwrap();
+            Self(top)
+        }
+
+        fn map(&self, prefix: &str, target: &str, keeps_prefix: bool) -> StaticMap {
+            let origin = Origin::Default;
+            StaticMap { prefix: prefix.to_owned(), target: self.0.join(target), keeps_prefix, origin }
+        }
+
+        /// The path below the tree of what is found for a request; a status; or nothing. With patience and without it
+        /// is the same, where without is enough.
+        fn find(&self, settings: &StaticSettings, target: &str) -> String {
+            let statics = Statics::new(settings, &CgiSettings::default()).unwrap();
+            let request = Request::sample(
+                format!("GET {target} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n").as_bytes(),
+            );
+            let Some(look) = statics.look_for(&request) else { return "not looked for".to_owned() };
+            let mut notes = Vec::new();
+            let mut find = |patience| {
+                statics.find(&look, &mut Roots::default(), patience, 0, &mut notes).map(|found| match found {
+                    Found::File(file) => {
+                        let real = files::real_path(&file.file).unwrap();
+                        let top = self.0.canonicalize().unwrap();
+                        real.strip_prefix(top).unwrap().to_str().unwrap().to_owned()
+                    }
+                    Found::Nothing => "nothing".to_owned(),
+                    Found::Refused(status, _) => status.to_string(),
+                })
+            };
+            let found = find(Patience::Wait).unwrap();
+            match find(Patience::None) {
+                Ok(at_once) => assert_eq!(at_once, found, "{target}"),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+            found
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn rules_in_their_order() {
+        let tree = Tree::new("rules");
+        let settings = StaticSettings {
+            maps: vec![
+                tree.map("/s", "b", true),
+                tree.map("/s", "a", false),
+                tree.map("/one", "out", false),
+                tree.map("/s", "b", false),
+            ],
+            index: vec!["missing".to_owned(), "index.html".to_owned()],
+            skip_ext: vec![".py".to_owned()],
+            ..StaticSettings::default()
+        };
+        for (target, expected) in [
+            ("/s/x", "a/x"),
+            ("/s/z", "b/s/z"),
+            ("/s/s/z", "b/s/z"),
+            ("/s//x", "a/x"),
+            ("/s/x/", "nothing"),
+            ("/s/sub", "a/sub/index.html"),
+            ("/s/sub/", "a/sub/index.html"),
+            ("/s/empty/", "nothing"),
+            ("/s/nothing", "nothing"),
+            ("/one", "out"),
+            ("/one/", "nothing"),
+            ("/one/more", "nothing"),
+            ("/sx", "not looked for"),
+            ("/s/x.py", "not looked for"),
+            ("/s/.dot", "not looked for"),
+            ("/s/%2e%2e/out", "not looked for"),
+            ("/s/..%2fout", "not looked for"),
+            ("/s/sub%2Findex.html", "not looked for"),
+            ("/s/x%00", "not looked for"),
+        ] {
+            assert_eq!(tree.find(&settings, target), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn links_lead_where_they_may() {
+        let tree = Tree::new("links");
+        let closed = StaticSettings { check: vec![tree.0.join("a")], ..StaticSettings::default() };
+        let open = StaticSettings { safe: vec![tree.0.join("safe")], dotfiles: true, ..closed.clone() };
+        for (target, without, with) in [
+            ("/inside", "a/sub/index.html", "a/sub/index.html"),
+            ("/absolute", "a/x", "a/x"),
+            ("/outside", "nothing", "nothing"),
+            ("/safe", "nothing", "safe/t"),
+            ("/loop", "nothing", "nothing"),
+            ("/.dot", "not looked for", "a/.dot"),
+        ] {
+            assert_eq!(tree.find(&closed, target), without, "{target}");
+            assert_eq!(tree.find(&open, target), with, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_form_beside_the_file() {
+        let tree = Tree::new("forms");
+        let gzip = |gzip| StaticSettings { check: vec![tree.0.join("a")], gzip, ..StaticSettings::default() };
+        let all = gzip(Precompressed { all: true, ..Precompressed::default() });
+        assert_eq!(tree.find(&all, "/y"), "a/y.gz");
+        assert_eq!(tree.find(&all, "/x"), "a/x");
+        let ends = gzip(Precompressed { suffixes: vec!["z".to_owned()], ..Precompressed::default() });
+        assert_eq!(tree.find(&ends, "/y"), "a/y");
+        let below = gzip(Precompressed { directories: vec![tree.0.join("a")], ..Precompressed::default() });
+        assert_eq!(tree.find(&below, "/y"), "a/y.gz");
+    }
+
+    #[test]
+    fn a_directory_that_is_swapped_is_seen_within_a_second() {
+        let tree = Tree::new("swapped");
+        symlink("a", tree.0.join("current")).unwrap();
+        let settings = StaticSettings { check: vec![tree.0.join("current")], ..StaticSettings::default() };
+        let statics = Statics::new(&settings, &CgiSettings::default()).unwrap();
+        let request = Request::sample(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
+        let look = statics.look_for(&request).unwrap();
+        let mut roots = Roots::default();
+        let mut find = |now_ms| match statics.find(&look, &mut roots, Patience::Wait, now_ms, &mut Vec::new())
+        {
+            Ok(Found::File(file)) => std::fs::read_to_string(files::real_path(&file.file).unwrap()).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(find(5000), "a/x");
+        symlink("b", tree.0.join("next")).unwrap();
+        std::fs::rename(tree.0.join("next"), tree.0.join("current")).unwrap();
+        assert_eq!(find(5999), "a/x");
+        assert_eq!(find(6000), "b/x");
+    }
+}
