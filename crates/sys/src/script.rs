@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Spawner, Stdio};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
@@ -26,6 +27,8 @@ pub struct Command {
     pub environment: Vec<(OsString, OsString)>,
     /// The directory it starts in.
     pub directory: PathBuf,
+    /// Whether it is given something to read.
+    pub has_input: bool,
 }
 
 /// A running program. Its end shows at `pidfd`; until [`Self::reap`] its process id belongs to nobody else.
@@ -38,8 +41,8 @@ pub struct Script {
 /// The ends of a new script's pipes; never blocking.
 #[derive(Debug)]
 pub struct Pipes {
-    /// What is written here it reads.
-    pub stdin: OwnedFd,
+    /// What is written here it reads; `None`: it finds its end at once.
+    pub stdin: Option<OwnedFd>,
     /// What it writes is read here.
     pub stdout: OwnedFd,
 }
@@ -48,10 +51,15 @@ impl Script {
     /// Starts a program; its standard error is that of this process. Takes a while (the kernel copies no memory, but
     /// waits for the new program): not for the thread of a loop.
     pub fn start(command: &Command) -> io::Result<(Self, Pipes)> {
-        let (stdin_theirs, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stdout, stdout_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-        process::set_nonblocking(stdin.as_fd())?;
-        process::set_nonblocking(stdout.as_fd())?;
+        rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK)?;
+        let (input, stdin) = if command.has_input {
+            let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
+            rustix::fs::fcntl_setfl(&ours, OFlags::NONBLOCK)?;
+            (Stdio::from(theirs), Some(ours))
+        } else {
+            (Stdio::null(), None)
+        };
         let mut spawner = Spawner::new(&command.program);
         spawner
             .args(&command.args)
@@ -59,7 +67,7 @@ impl Script {
             .envs(command.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(&command.directory)
             .process_group(0)
-            .stdin(Stdio::from(stdin_theirs))
+            .stdin(input)
             .stdout(Stdio::from(stdout_theirs));
         let child = spawn(&mut spawner)?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::new).ok_or(Errno::SRCH)?;
@@ -137,11 +145,12 @@ mod tests {
             args: vec!["-c".into(), line.into()],
             environment: vec![("GREETING".into(), "hello".into())],
             directory: "/".into(),
+            has_input: true,
         }
     }
 
     fn blocking(fd: OwnedFd) -> File {
-        let flags = rustix::fs::fcntl_getfl(&fd).unwrap() - rustix::fs::OFlags::NONBLOCK;
+        let flags = rustix::fs::fcntl_getfl(&fd).unwrap() - OFlags::NONBLOCK;
         rustix::fs::fcntl_setfl(&fd, flags).unwrap();
         File::from(fd)
     }
@@ -154,7 +163,7 @@ mod tests {
     #[test]
     fn reads_and_writes_and_has_the_environment_that_it_was_given() {
         let (script, pipes) = Script::start(&shell("pwd; echo $GREETING $HOME.; cat; exit 3")).unwrap();
-        blocking(pipes.stdin).write_all(b"input").unwrap();
+        blocking(pipes.stdin.unwrap()).write_all(b"input").unwrap();
         let mut output = String::new();
         blocking(pipes.stdout).read_to_string(&mut output).unwrap();
         assert_eq!(output, "/\nhello .\ninput");
@@ -172,6 +181,16 @@ mod tests {
         assert_eq!(wait(&script), Ending::Exited(0));
         // And once it is collected nobody is signalled any more.
         script.kill();
+    }
+
+    #[test]
+    fn without_input_it_finds_the_end() {
+        let (script, pipes) =
+            Script::start(&Command { has_input: false, ..shell("cat; echo over") }).unwrap();
+        let mut output = String::new();
+        blocking(pipes.stdout).read_to_string(&mut output).unwrap();
+        assert!(pipes.stdin.is_none() && output == "over\n", "{output}");
+        assert_eq!(wait(&script), Ending::Exited(0));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use greenloom_proto::control::{Frames, FromWorker, ToWorker};
 use greenloom_proto::http1::response::http_date;
 use greenloom_reactor::{Batch, Reactor, Wake};
 use greenloom_sys::clock::LocalTime;
+use greenloom_sys::limits::host_name;
 use greenloom_sys::listen::{self, LocalAddress};
 use greenloom_sys::{clock, epoll, net, process};
 
@@ -201,6 +202,8 @@ pub struct Worker {
     pub(crate) roots: Roots,
     /// Processes of CGI scripts.
     pub(crate) children: Children,
+    /// `SERVER_NAME` where no client says it.
+    pub(crate) host_name: Vec<u8>,
     /// `SERVER_PORT` of each listener; empty where there is none.
     pub(crate) ports: Vec<Vec<u8>>,
     /// See [`Self::look_out`].
@@ -276,6 +279,7 @@ impl Worker {
             helpers: None,
             roots: Roots::default(),
             children: Children::default(),
+            host_name: host_name().unwrap_or_default().into_bytes(),
             ports,
             beacon: None,
         };

@@ -15,11 +15,12 @@ use greenloom_sys::{net, spool};
 
 /// Bytes read from a file at a time, where they have to be copied.
 const REFILL: u64 = 64 * 1024;
-/// Bytes of a file that one call may send: what others wait for at most, if the disk is slower than it seemed.
-const SENDFILE: u64 = 256 * 1024;
+/// Bytes of a file that one call may send, and that are read from a disk at a time. With a quarter of it a file of 1 MiB
+/// took four calls, and two turns, where one is enough: 1.2 to 1.4 times the CPU of nginx, in place of 0.95 to 1.
+const SENDFILE: u64 = 1024 * 1024;
 /// A file is looked at in steps of so many bytes to see whether the kernel has it in memory. Smaller ones would cost more
 /// than they find: what is read ahead and what is thrown away comes and goes in larger pieces.
-const LOOK: u64 = 64 * 1024;
+const LOOK: u64 = 128 * 1024;
 /// Sends in a row: then others get their turn.
 const SENDS: usize = 4;
 

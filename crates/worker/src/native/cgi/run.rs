@@ -14,7 +14,6 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use greenloom_proto::cgi::{self as proto_cgi, Parsed, ResponseHead};
 use greenloom_proto::http1::response::{BodyMode, CHUNK_END, CONTINUE, LAST_CHUNK, begin, chunk_header};
 use greenloom_sys::epoll;
-use greenloom_sys::limits::host_name;
 use greenloom_sys::process;
 use greenloom_sys::script::{Command, Pipes, Script};
 
@@ -164,8 +163,8 @@ impl Worker {
         }
         run.stage = Stage::Starting;
         native.account.taken_ns = self.reactor.now_ns();
-        let host = host_name().unwrap_or_default();
-        let environment = Environment::of_request(native.request, host.as_bytes(), &port);
+        let has_input = !matches!(run.body, Input::None);
+        let environment = Environment::of_request(native.request, &self.host_name, &port);
         let (base, path, query) =
             (run.base.clone(), native.request.path().to_vec(), native.request.query().to_vec());
         let job = move || {
@@ -177,6 +176,7 @@ impl Worker {
                     args: target.args,
                     environment,
                     directory: target.directory,
+                    has_input,
                 };
                 let started = Script::start(&command).map(|(script, pipes)| Started { script, pipes });
                 started.map_err(|error| cannot_start(&command, &error))
@@ -213,21 +213,17 @@ impl Worker {
             // The client has left meanwhile.
             return self.leave_child(child, true);
         }
-        let watched = self
-            .reactor
-            .add(pipes.stdout.as_raw_fd(), epoll::IN | epoll::ET, key.token(kind::SCRIPT_OUTPUT))
-            .and_then(|()| {
-                self.reactor.add(
-                    pipes.stdin.as_raw_fd(),
-                    epoll::OUT | epoll::ET,
-                    key.token(kind::SCRIPT_INPUT),
-                )
-            });
+        let mut watched =
+            self.reactor.add(pipes.stdout.as_raw_fd(), epoll::IN | epoll::ET, key.token(kind::SCRIPT_OUTPUT));
+        if let (Ok(()), Some(stdin)) = (&watched, &pipes.stdin) {
+            let token = key.token(kind::SCRIPT_INPUT);
+            watched = self.reactor.add(stdin.as_raw_fd(), epoll::OUT | epoll::ET, token);
+        }
         let expires_ms = self.request_expires_ms(key, now_ms);
         if let Some(run) = run_of(&mut self.connections, key) {
             run.stage = Stage::Head;
             run.child = Some(child);
-            run.stdin = Some(Pipe { fd: pipes.stdin, ready: true });
+            run.stdin = pipes.stdin.map(|fd| Pipe { fd, ready: true });
             run.stdout = Some(Pipe { fd: pipes.stdout, ready: true });
             run.progress_ms = now_ms;
             run.expires_ms = expires_ms;
