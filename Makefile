@@ -21,7 +21,7 @@ export VENV
 # Debian's nginx lies where only root looks.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help serve build test bench bench-waiting bench-switching bench-gevent bench-asyncio soak storm cycles options clean need-rust debian-nginx debian-postgresql debian-redis debian-bench
+.PHONY: help serve build test bench bench-waiting bench-switching bench-gevent bench-asyncio bench-files bench-scripts soak storm cycles options clean need-rust debian-nginx debian-postgresql debian-redis debian-bench
 
 help:
 	@echo 'make serve          build, then serve the showcase on http://127.0.0.1:9090'
@@ -34,6 +34,8 @@ help:
 	@echo 'make bench-switching  what a switch, a core and a suspended request cost'
 	@echo 'make bench-gevent   the gevent loop engine beside gunicorn, uWSGI and bjoern'
 	@echo 'make bench-asyncio  the loops of asyncio'"'"'s interface beside bjoern, uWSGI, uvicorn and granian'
+	@echo 'make bench-files    static files, under each engine and without Python, beside nginx and uWSGI'
+	@echo 'make bench-scripts  CGI scripts beside uWSGI, many at once, and large output'
 	@echo 'make soak           a million random requests through one server (SOAK_ARGS=--engine ugreen)'
 	@echo 'make storm          reloads, upgrades, recycling and deaths under load, every byte counted (STORM_ARGS=--short)'
 	@echo 'make cycles         a thousand starts and stops, and what they leave behind: nothing (CYCLES_ARGS=--cycles 100)'
@@ -45,6 +47,11 @@ serve: build $(VENV)/.showcase
 
 build: need-rust $(VENV)/.build
 	cargo xtask wheel
+
+# The executable without an interpreter.
+.PHONY: plain
+plain: need-rust
+	cargo build --release --package greenloom-cli --bin greenloom
 
 test: need-rust $(VENV)/.build $(VENV)/.tests debian-nginx debian-postgresql debian-redis interpreters
 	cargo xtask ci
@@ -71,6 +78,12 @@ bench-gevent: build $(VENV)/.tests debian-bench benches/.venv/.peers
 bench-asyncio: build $(VENV)/.tests debian-bench benches/.venv/.peers
 	$(BIN)/python benches/on_asyncio.py $(BENCH_ARGS)
 
+bench-files: build plain $(VENV)/.tests debian-bench debian-nginx benches/.venv/.peers
+	$(BIN)/python benches/files.py $(BENCH_ARGS)
+
+bench-scripts: build plain debian-bench benches/.venv/.peers benches/.venv-cgi/.peers
+	$(BIN)/python benches/scripts.py $(BENCH_ARGS)
+
 soak: build
 	$(BIN)/python benches/soak.py $(SOAK_ARGS)
 
@@ -84,7 +97,7 @@ options:
 	cargo xtask options
 
 clean:
-	rm -rf $(VENV) .venv-* .interpreters benches/.venv
+	rm -rf $(VENV) .venv-* .interpreters benches/.venv benches/.venv-cgi
 	cargo clean
 
 # ---- what the rules above stand on ---------------------------------------------------------------
@@ -143,20 +156,29 @@ interpreters: need-rust $(BIN)/python
 PEERS := benches/.venv/bin/python
 PEERS_PIP := $(PEERS) -m pip --disable-pip-version-check --quiet install
 
-# One uWSGI with gevent, its default, and with asyncio and greenlet where its asyncio works. They need greenlet's header,
-# and neither pip's cache nor what is installed may stand in for this build.
+# One uWSGI with gevent, its default, with cgi, and with asyncio and greenlet where its asyncio works. They need greenlet's
+# header, and neither pip's cache nor what is installed may stand in for this build.
 benches/.venv/.peers: benches/requirements.txt | $(BIN)/python
 	$(BIN)/python -m venv benches/.venv
 	$(PEERS_PIP) greenlet -c $<
-	@if $(PEERS) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
-	  export UWSGI_EMBED_PLUGINS=asyncio,greenlet; \
+	@export UWSGI_EMBED_PLUGINS=cgi; \
+	if $(PEERS) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+	  UWSGI_EMBED_PLUGINS+=,asyncio,greenlet; \
 	  export CFLAGS="-I$$($(PEERS) -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"; \
 	else \
 	  printf '\ngreenloom: %s\n\n' 'uWSGI --asyncio is left out of the peers: it dies at the start from CPython 3.12 on' >&2; \
 	fi; \
-	echo "pip install uWSGI with the plugins gevent,$${UWSGI_EMBED_PLUGINS-}"; \
+	echo "pip install uWSGI with the plugins gevent,$$UWSGI_EMBED_PLUGINS"; \
 	$(PEERS_PIP) --no-deps --force-reinstall --no-cache-dir --no-binary uWSGI uWSGI -c $<
 	$(PEERS_PIP) -r $<
+	@touch $@
+
+# uWSGI as its makers build it for scripts: with cgi, without Python.
+benches/.venv-cgi/.peers: benches/requirements.txt | $(BIN)/python
+	$(BIN)/python -m venv benches/.venv-cgi
+	@echo "pip install uWSGI with the profile cgi"
+	UWSGI_PROFILE=cgi benches/.venv-cgi/bin/python -m pip --disable-pip-version-check --quiet install \
+	  --no-deps --force-reinstall --no-cache-dir --no-binary uWSGI uWSGI -c $<
 	@touch $@
 
 comma := ,

@@ -34,35 +34,55 @@ class Kind:
     keeps_alive: bool
 
 
-def peer(program: str) -> str:
+def peer(program: str, venv: str = ".venv") -> str:
     """Where a program of benches/requirements.txt is."""
-    return str(HERE / ".venv" / "bin" / program)
+    return str(HERE / venv / "bin" / program)
 
 
-def greenloom(app: str, *more: str, interface: str = "-w") -> Callable[[str], list[str]]:
+def greenloom(
+    app: str, *more: str, interface: str = "-w", log: Path | None = None
+) -> Callable[[str], list[str]]:
     """Make greenloom's command for an application in benches/served; WSGI unless it is said."""
     venv = ROOT / os.environ.get("VENV", ".venv")
 
     def command(port: str) -> list[str]:
         return [
             *(str(venv / "bin" / "greenloom"), "--http-socket", f"{HOST}:{port}", interface, app),
-            *("--disable-logging", "--master=false", *more),
+            *(*_logging(log), "--master=false", *more),
         ]
 
     return command
 
 
-def uwsgi(app: str, *more: str) -> Callable[[str], list[str]]:
+def plain(*more: str, log: Path | None = None) -> Callable[[str], list[str]]:
+    """Make the command of the executable without an interpreter: files and scripts alone."""
+    executable = ROOT / "target" / "release" / "greenloom"
+
+    def command(port: str) -> list[str]:
+        return [
+            *(str(executable), "--http-socket", f"{HOST}:{port}"),
+            *(*_logging(log), "--master=false", *more),
+        ]
+
+    return command
+
+
+def uwsgi(app: str, *more: str, log: Path | None = None) -> Callable[[str], list[str]]:
     """Make uWSGI's command for an application in benches/served."""
 
     def command(port: str) -> list[str]:
         return [
             *(peer("uwsgi"), "--http-socket", f"{HOST}:{port}", "--module", app),
-            *("--need-app", "--processes", "1", "--listen", "1024", "--disable-logging"),
+            *("--need-app", "--processes", "1", "--listen", "1024", *_logging(log)),
             *("--die-on-term", *more),
         ]
 
     return command
+
+
+def _logging(log: Path | None) -> list[str]:
+    """Where request lines go, if anywhere: two options that uWSGI has, too."""
+    return ["--disable-logging"] if log is None else ["--logto", str(log)]
 
 
 def _python(code: str) -> Callable[[str], list[str]]:
@@ -150,6 +170,18 @@ class Server:
                 status = Path(f"/proc/{pid}/status").read_text()
                 total += int(status.partition("VmRSS:")[2].split()[0])
         return total
+
+    def forget_peak(self) -> int:
+        """Let :meth:`peak_kib` begin anew; the memory that is resident now."""
+        assert self.process is not None
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        return self.peak_kib()
+
+    def peak_kib(self) -> int:
+        """The most memory of the server's own process that was resident at one time."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0])
 
     def _family(self) -> list[int]:
         """The pids of the server and its descendants."""
