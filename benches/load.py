@@ -73,11 +73,13 @@ def load_keep_alive(url: str, seconds: int, clients: int = CLIENTS) -> Report:
     )
 
 
-def load_new_connections(url: str, seconds: int, clients: int = CLIENTS) -> Report:
-    """Ask once on each connection and wait until the server closes it."""
+def load_new_connections(
+    url: str, seconds: int, clients: int = CLIENTS, most: int = _MOST_REQUESTS
+) -> Report:
+    """Ask once on each connection and wait until the server closes it; ``most`` times at most."""
     with tempfile.TemporaryDirectory() as folder:
         percentiles = Path(folder) / "percentiles.csv"
-        command = ["ab", "-q", "-t", str(seconds), "-n", str(_MOST_REQUESTS), "-c", str(clients)]
+        command = ["ab", "-q", "-t", str(seconds), "-n", str(most), "-c", str(clients)]
         command += ["-s", "5", "-H", "Connection: close", "-e", str(percentiles), url]
         output = _run(command, seconds)
         rows = [line.split(",") for line in percentiles.read_text().splitlines()[1:]]

@@ -154,12 +154,15 @@ class Server:
         if self._log is not None:
             self._log.close()
 
-    def cpu_seconds(self) -> float:
-        """User and system time of the server and all its descendants until now."""
+    def cpu_seconds(self, *, reaped: bool = False) -> float:
+        """User and system time of the server and all its descendants until now.
+
+        With ``reaped``, of those that have ended and were waited for, too.
+        """
         ticks = 0
         for pid in self._family():
             fields = _stat_fields(pid)
-            ticks += int(fields[11]) + int(fields[12]) if fields else 0
+            ticks += sum(int(field) for field in fields[11 : 15 if reaped else 13])
         return ticks / TICKS_PER_SECOND
 
     def resident_kib(self) -> int:
