@@ -112,13 +112,14 @@ def say_ratio(
     *,
     at_least: bool = False,
     ours: str = "greenloom",
+    what: str = "",
 ) -> None:
     """Print greenloom's share of a peer's figure, judged by its median."""
     ratios = pairwise(figures, ours, name, lambda mine, theirs: mine / theirs)
     ratio = statistics.median(ratios)
     kept = limit is None or (ratio >= limit if at_least else ratio <= limit)
     relation = "" if limit is None else f"{'>=' if at_least else '<='} {limit}"
-    verdicts.say(f"{ours} / {name}", spread(ratios, ".3f"), relation, kept=kept)
+    verdicts.say(f"{what}{ours} / {name}", spread(ratios, ".3f"), relation, kept=kept)
 
 
 def pairwise(

@@ -4,12 +4,15 @@ One worker process each on CPU 0, and the scripts it starts there, too; clients 
 logs off. The servers take turns in every round; a ratio is that of two servers in one round, and
 what is judged is the median over the rounds, printed with the smallest and the largest.
 
-Much of a quick script's time is its own: the kernel loads it, it starts and ends. What is printed
-as `bare` is that alone: a loop on the same CPU which starts the script by posix_spawn and reads
-what it prints. CPU is that of the server and of its scripts together.
+Of a quick script's time much is its own: the kernel loads it, its language starts and ends. That
+is `bare`: a loop on the same CPU starts the script by posix_spawn and reads what it prints. The C
+library alone may take most of it (in a virtual machine each CPUID instruction of its start does),
+so there is one script without it, `tiny`. That one is judged, as it shows the servers; how much
+faster than uWSGI a server of no cost would be is printed as the ratio of `bare`. CPU is that of the
+server and of its scripts together.
 
-Of uWSGI there are two builds: `uwsgi` is the one for scripts, with cgi and without Python, and
-`uwsgi python` the usual one, with the plugin cgi added.
+Without an application, greenloom is measured against uWSGI's build for scripts, which has cgi and
+no Python; and `gevent`, beside a Python application, against uWSGI with cgi beside the same one.
 
     make bench-scripts
     .venv/bin/python benches/scripts.py [--rounds 5] [--json result.json] [--strict]
@@ -44,6 +47,8 @@ MOST_S = 60
 CLIENTS = (1, 8)
 FASTER = 2.0
 OURS = ("greenloom", "gevent")
+# Like against like: without an application, and beside one.
+PAIRS = (("greenloom", "uwsgi"), ("gevent", "uwsgi python"))
 
 SLEEPERS = 20
 SLEEP_S = 1
@@ -54,8 +59,41 @@ GROWTH_KIB = 5 * 1024
 PAUSE_S = 1.0
 
 HEAD = "Content-Type: text/plain\\r\\n\\r\\n"
+TINY = "tiny"
+TINY_C = f"""
+static const char answer[] = "{HEAD}ok\\n";
+
+#if defined(__x86_64__)
+enum {{ WRITE = 1, EXIT = 231 }};
+static long call(long number, long first, const void *second, long third) {{
+    long result;
+    __asm__ volatile("syscall" : "=a"(result)
+                     : "a"(number), "D"(first), "S"(second), "d"(third) : "rcx", "r11", "memory");
+    return result;
+}}
+#elif defined(__aarch64__)
+enum {{ WRITE = 64, EXIT = 94 }};
+static long call(long number, long first, const void *second, long third) {{
+    register long x8 __asm__("x8") = number, x0 __asm__("x0") = first, x2 __asm__("x2") = third;
+    register const void *x1 __asm__("x1") = second;
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
+    return x0;
+}}
+#endif
+
+void _start(void) {{
+    call(WRITE, 1, answer, sizeof answer - 1);
+    call(EXIT, 0, 0, 0);
+    for (;;) {{}}
+}}
+"""
 QUICK_C = f'#include <stdio.h>\nint main(void) {{ fputs("{HEAD}ok\\n", stdout); return 0; }}\n'
 QUICK_SH = f"#!/bin/sh\nprintf '{HEAD}ok\\n'\n"
+# How each script in C is built.
+IN_C = {
+    TINY: (TINY_C, ("-static", "-nostdlib", "-fno-stack-protector")),
+    "quick": (QUICK_C, ()),
+}
 SLEEP_SH = f"#!/bin/sh\nsleep {SLEEP_S}\nprintf '{HEAD}ok\\n'\n"
 LARGE_SH = f"#!/bin/sh\nprintf '{HEAD}'\nexec head -c {OUTPUT} /dev/zero\n"
 
@@ -69,15 +107,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="greenloom-scripts-") as name:
         scripts = Path(name)
         quick = make_scripts(scripts)
+        beside = ("--module", APP, "--need-app")
         ours = [
             Kind("greenloom", plain("--cgi", name), keeps_alive=True),
             Kind("gevent", greenloom(APP, "--gevent", "100", *_as_scripts(name)), keeps_alive=True),
         ]
         peers = [
-            Kind("uwsgi", uwsgi(".venv-cgi", 1, name), keeps_alive=False),
-            Kind("uwsgi python", uwsgi(".venv", 1, name), keeps_alive=False),
+            Kind("uwsgi", uwsgi(".venv-cgi", 1, *_as_scripts(name)), keeps_alive=False),
+            Kind("uwsgi python", uwsgi(".venv", 1, *beside, *_as_scripts(name)), keeps_alive=False),
         ]
-        eight = Kind("uwsgi, 8 workers", uwsgi(".venv-cgi", 8, name), keeps_alive=False)
+        eight = Kind(
+            "uwsgi, 8 workers", uwsgi(".venv-cgi", 8, *_as_scripts(name)), keeps_alive=False
+        )
         print_settings([*ours, *peers, eight])
         check_answers([*ours, *peers, eight], quick)
         verdicts, found = Verdicts(), Found()
@@ -89,19 +130,20 @@ def main() -> int:
 
 
 def make_scripts(folder: Path) -> list[str]:
-    """Write them all; the names of the quick ones."""
-    quick = ["quick.sh"]
+    """Make them all; the names of the quick ones."""
+    quick = []
     for name, text in (("quick.sh", QUICK_SH), ("sleep.sh", SLEEP_SH), ("large.sh", LARGE_SH)):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
-    if compiler := shutil.which("cc"):
-        source = folder / "quick.c"
-        source.write_text(QUICK_C)
-        subprocess.run([compiler, "-O2", "-o", folder / "quick", source], check=True)
-        quick.insert(0, "quick")
-    else:
-        print("the script in C IS LEFT OUT: there is no cc\n")
-    return quick
+    for name, (text, options) in IN_C.items():
+        source = folder / f"{name}.c"
+        source.write_text(text)
+        command = ["cc", "-O2", *options, "-o", str(folder / name), str(source)]
+        if shutil.which("cc") and subprocess.run(command, check=False).returncode == 0:
+            quick.append(name)
+        else:
+            print(f"the script {name} IS LEFT OUT: no cc that can build it\n")
+    return [*quick, "quick.sh"]
 
 
 def _as_scripts(folder: str) -> tuple[str, ...]:
@@ -109,12 +151,12 @@ def _as_scripts(folder: str) -> tuple[str, ...]:
     return "--http-socket-modifier1", "9", "--cgi", folder
 
 
-def uwsgi(venv: str, workers: int, folder: str) -> Callable[[str], list[str]]:
-    """Make the command of one build of uWSGI, for scripts."""
+def uwsgi(venv: str, workers: int, *more: str) -> Callable[[str], list[str]]:
+    """Make the command of one build of uWSGI."""
 
     def command(port: str) -> list[str]:
         return [
-            *(peer("uwsgi", venv), "--http-socket", f"{HOST}:{port}", *_as_scripts(folder)),
+            *(peer("uwsgi", venv), "--http-socket", f"{HOST}:{port}", *more),
             *("--processes", str(workers), "--listen", "1024", "--disable-logging"),
             *("--die-on-term", *(("--master",) if workers > 1 else ())),
         ]
@@ -140,7 +182,7 @@ def rates(
         found.setdefault(bare_rate, {}).setdefault("bare", []).append(bare(script))
         for kind in (*kinds, eight):
             with Server(kind, SERVER_CPU) as server:
-                for clients in CLIENTS:
+                for clients in CLIENTS if kind is not eight else CLIENTS[1:]:
                     rate, cpu = names_of(name, clients)
                     rate_of_scripts(found, server, name, clients, rate, cpu)
     for clients in CLIENTS:
@@ -151,11 +193,14 @@ def rates(
             verdicts.say(f"{kind_name}, per second", spread(figures, ",.0f"))
         for kind_name, figures in cpu.items():
             verdicts.say(f"{kind_name}, CPU of each, us", spread(figures, ",.0f"))
-        for ours in OURS:
-            for theirs in rate:
-                if theirs not in OURS:
-                    limit = None if theirs == eight.name else FASTER
-                    say_ratio(verdicts, rate, theirs, limit, at_least=True, ours=ours)
+        for ours, theirs in PAIRS:
+            limit = FASTER if name == TINY and clients == 1 else None
+            say_ratio(verdicts, rate, theirs, limit, at_least=True, ours=ours)
+            say_ratio(verdicts, cpu, theirs, ours=ours, what="CPU: ")
+            if clients == 1:
+                say_ratio(verdicts, found[bare_rate] | rate, theirs, ours="bare")
+        if clients > 1:
+            say_ratio(verdicts, rate, eight.name)
 
 
 def names_of(script: str, clients: int) -> tuple[str, str]:
@@ -238,7 +283,7 @@ def large(verdicts: Verdicts, found: Found, kinds: list[Kind], rounds: int) -> N
                 for how, pause_s in (("read at once", 0.0), ("read late", PAUSE_S)):
                     before = server.forget_peak()
                     begun = time.monotonic()
-                    count_output(server, pause_s)
+                    read_output(server, pause_s)
                     note(found, f"output {how}, s", kind, time.monotonic() - begun)
                     grown_kib = server.peak_kib() - before
                     note(found, f"output {how}, growth of memory, KiB", kind, grown_kib)
@@ -255,7 +300,7 @@ def large(verdicts: Verdicts, found: Found, kinds: list[Kind], rounds: int) -> N
         )
 
 
-def count_output(server: Server, pause_s: float) -> None:
+def read_output(server: Server, pause_s: float) -> None:
     """Read the large output; after the first bytes, a pause."""
     request = b"GET /large.sh HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
     with open_one(server, request) as connection:
