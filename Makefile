@@ -81,7 +81,7 @@ bench-asyncio: build $(VENV)/.tests debian-bench benches/.venv/.peers
 bench-files: build plain $(VENV)/.tests debian-bench debian-nginx benches/.venv/.peers
 	$(BIN)/python benches/files.py $(BENCH_ARGS)
 
-bench-scripts: build plain debian-bench benches/.venv/.peers benches/.venv-cgi/.peers
+bench-scripts: build plain $(VENV)/.tests debian-bench benches/.venv/.peers benches/.venv-cgi/.peers
 	$(BIN)/python benches/scripts.py $(BENCH_ARGS)
 
 soak: build
