@@ -14,7 +14,7 @@ from tests.harness.gate import Counter, Gate
 from tests.harness.look_around import check_log, look_around, look_at_running
 from tests.harness.nginx import Nginx
 from tests.harness.postgres import Postgres, programs
-from tests.harness.server import Server
+from tests.harness.server import Server, native_command
 
 Serve = Callable[..., Server]
 
@@ -136,11 +136,35 @@ def serve(fresh: Serve, pool: Pool, request: pytest.FixtureRequest) -> Iterator[
                 pool.drop(server)
 
 
+@pytest.fixture
+def native(serve: Serve) -> Serve:
+    """`native(*options, allow=[...], **how)`: `serve` with the executable without an interpreter.
+
+    Such a server has files and scripts, no application, and so no probe.
+    """
+
+    def start(*options: str, **how):
+        return serve(None, *options, program=native_command(), probe=False, **how)
+
+    return start
+
+
+@pytest.fixture
+def fresh_native(fresh: Serve) -> Serve:
+    """Like `native`, for this test alone."""
+
+    def start(*options: str, **how):
+        return fresh(None, *options, program=native_command(), probe=False, **how)
+
+    return start
+
+
 def reusable(options: tuple[str, ...], how: dict[str, object]) -> bool:
     """False when something belongs to one test: its folder, or an address of its own."""
     own_address = str(how.get("uwsgi", "")).startswith("/")
     own_folder = any("/test_" in option for option in options)
-    return set(how) <= {"uwsgi", "probe", "env"} and not own_address and not own_folder
+    shared = {"uwsgi", "probe", "env", "program"}
+    return set(how) <= shared and not own_address and not own_folder
 
 
 def has_failed(request: pytest.FixtureRequest) -> bool:

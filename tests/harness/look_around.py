@@ -67,6 +67,27 @@ def check_cores(server: Server) -> None:
         )
 
 
+# Options that name directories, which a worker keeps open from the first look into them on.
+DIRECTORIES = re.compile(r"--(static-map2?|check-static|x-sendfile|x-accel-redirect|cgi)(=|$)")
+
+
+def staying(server: Server, pid: int) -> list[str]:
+    """Descriptors that come with use, and stay: of directories, and of the bell of the helpers."""
+    directories = sum(1 for option in server.options if DIRECTORIES.match(option))
+    # A rule of one file keeps the directory that it is in.
+    left = {"directory": 2 * directories + server.more_directories}
+    left["bell"] = 1 if "greenloom-helpe" in procs.thread_names(pid) else 0
+    before = server.baseline[pid]
+    found = []
+    for fd, what in procs.open_files(pid).items():
+        kind = "bell" if what == "anon_inode:[eventfd]" else "directory"
+        is_one = kind == "bell" or procs.is_directory(pid, fd)
+        if before.get(fd) != what and is_one and left[kind]:
+            left[kind] -= 1
+            found.append(what)
+    return found
+
+
 def fd_growth(server: Server) -> dict[int, list[str]]:
     """Descriptors that were not there right after the start, by worker."""
     growth = {}
@@ -74,7 +95,7 @@ def fd_growth(server: Server) -> dict[int, list[str]]:
         if not procs.alive(pid):
             continue
         now = procs.open_files(pid)
-        if len(now) > len(before):
+        if len(now) > len(before) + len(staying(server, pid)):
             growth[pid] = [f"{fd}: {what}" for fd, what in now.items() if before.get(fd) != what]
     return growth
 

@@ -77,6 +77,25 @@ def open_files(pid: int) -> dict[int, str]:
     return files
 
 
+def is_directory(pid: int, fd: int) -> bool:
+    """Whether a descriptor of a process is one of a directory."""
+    try:
+        return os.path.isdir(f"/proc/{pid}/fd/{fd}")
+    except OSError:
+        return False
+
+
+def thread_names(pid: int) -> list[str]:
+    """The names of its threads, of which the kernel keeps 15 characters."""
+    names = []
+    for entry in Path(f"/proc/{pid}/task").glob("*/comm"):
+        try:
+            names.append(entry.read_text().strip())
+        except OSError:
+            continue
+    return names
+
+
 def rss_bytes(pid: int) -> int:
     """Resident memory."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE

@@ -16,7 +16,7 @@ LINE = re.compile(
     r"(?:via (?P<via>\w+)\(\) )?"
     r"\((?P<protocol>\S+) (?P<status>\d+)\) "
     r"(?P<headers>\d+) headers in (?P<header_bytes>\d+) bytes "
-    r"\((?P<switches>\d+) switches on core (?P<core>\d+)\)"
+    r"\((?P<switches>\d+) switches on core (?P<core>-?\d+)\)"
     r"(?: \[cancelled: (?P<cancelled>client gone|deadline|stop)\](?P<abandoned> \[abandoned\])?)?"
 )
 
@@ -45,6 +45,7 @@ class LoggedRequest:
     header_bytes: int
     switches: int
     core: int
+    """-1: it needed none."""
     cancelled: str | None
     """Why it was ended before its time: "client gone", "deadline" or "stop"."""
     abandoned: bool

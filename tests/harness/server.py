@@ -46,6 +46,16 @@ def command() -> list[str]:
     raise AssertionError("no greenloom command: build it with `make test` or set GREENLOOM")
 
 
+def native_command() -> list[str]:
+    """The executable without an interpreter, or what GREENLOOM_NATIVE names."""
+    named = os.environ.get("GREENLOOM_NATIVE")
+    program = Path(named) if named else ROOT / "target" / "release" / "greenloom"
+    assert program.exists(), (
+        f"there is no {program}: cargo build --release -p greenloom-cli --bin greenloom"
+    )
+    return [str(program)]
+
+
 def environment(changes: dict[str, str] | None = None) -> dict[str, str]:
     """The caller's environment without what would configure a server."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("UWSGI_", "GREENLOOM"))}
@@ -145,6 +155,8 @@ class Server:
         self.clients: list[Client] = []
         self.seen: dict[int, str] = {}
         self.baseline: dict[int, dict[int, str]] = {}
+        self.more_directories = 0
+        """Directories with files that clients name (DOCUMENT_ROOT), not options."""
 
     # Start.
 
