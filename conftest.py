@@ -22,7 +22,7 @@ from tests.harness.fixtures import (
     redis,
     serve,
 )
-from tests.harness.unprivileged import unprivileged
+from tests.harness.unprivileged import unprivileged, unprivileged_native
 
 __all__ = [
     "counter",
@@ -39,6 +39,7 @@ __all__ = [
     "redis",
     "serve",
     "unprivileged",
+    "unprivileged_native",
 ]
 
 
