@@ -367,6 +367,40 @@ class TestSection14Single:
         assert ranges_of(answer) == [f"bytes 0-1/{SIZE}", f"bytes 5-6/{SIZE}"]
 
 
+class TestSection14BeyondFourGigabytes:
+    END = b"the end"
+    SIZE = (5 << 30) + len(END)
+
+    @pytest.fixture
+    def client(self, native, root):
+        path = root / "sparse"
+        with path.open("wb") as file:
+            file.seek(5 << 30)
+            file.write(self.END)
+        age(path)
+        yield native("--check-static", str(root)).http()
+        path.unlink()
+
+    def test_8_6_the_length(self, client):
+        assert client.request("HEAD", "/sparse").header("Content-Length") == str(self.SIZE)
+
+    @pytest.mark.parametrize(
+        "value", ["bytes=-7", "bytes=5368709120-", "bytes=5368709120-5368709126"]
+    )
+    def test_14_1_2_the_end(self, client, value):
+        answer = client.get("/sparse", Range=value)
+        assert (answer.status, answer.body) == (206, self.END)
+        assert answer.header("Content-Range") == f"bytes 5368709120-5368709126/{self.SIZE}"
+
+    def test_14_6_the_beginning_and_the_end(self, client):
+        answer = client.get("/sparse", Range="bytes=0-1,4294967296-4294967297,-3")
+        assert [body for _, body in parts_of(answer)] == [b"\0\0", b"\0\0", b"end"]
+
+    def test_15_5_17_behind_the_end(self, client):
+        answer = client.get("/sparse", Range=f"bytes={self.SIZE}-")
+        assert (answer.status, answer.header("Content-Range")) == (416, f"bytes */{self.SIZE}")
+
+
 class TestSection14Multipart:
     def test_14_6_each_part_has_its_range_and_type(self, ask):
         answer = ask(Range="bytes=0-9,50-59,-10")

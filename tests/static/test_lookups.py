@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -223,6 +224,35 @@ class TestIndex:
         server = fresh_native("--check-static", str(root), *self.INDEX)
         assert found(server, "/1", "/2", "/3", "/") == ["html", "htm", "htm", 404]
 
+    @pytest.mark.parametrize("target", ["../index.html", "b.txt", "absolute", "../sub/index.txt"])
+    def test_one_that_is_a_link(self, fresh_native, folder, target):
+        """It may lead wherever a file may: anywhere below the directory of the rule."""
+        (folder / "sub/index.html").rename(folder / "sub/index.txt")
+        where = folder / "sub/index.txt" if target == "absolute" else target
+        (folder / "sub/index.html").symlink_to(where)
+        server = fresh_native("--static-map", f"/s={folder}", *self.INDEX)
+        expected = {"../index.html": "front", "b.txt": "below"}.get(target, "index of sub")
+        assert found(server, "/s/sub/index.html", "/s/sub/", "/s/sub") == [expected] * 3
+
+    def test_one_that_leads_out(self, fresh_native, folder):
+        put(folder.parent / "secret.html", "secret")
+        (folder / "empty/index.html").symlink_to("../../secret.html")
+        server = fresh_native("--static-map", f"/s={folder}", *self.INDEX, allow=[SECURITY])
+        assert found(server, "/s/empty/index.html", "/s/empty/") == [404] * 2
+
+    def test_one_that_leads_into_a_safe_directory(self, fresh_native, folder):
+        safe = plant(folder.parent / "safe", **{"i.html": "safe"})
+        (folder / "empty/index.html").symlink_to(safe / "i.html")
+        server = fresh_native(
+            "--static-map", f"/s={folder}", *self.INDEX, "--static-safe", str(safe)
+        )
+        assert found(server, "/s/empty/index.html", "/s/empty/") == ["safe"] * 2
+
+    def test_a_directory_that_is_a_link(self, fresh_native, folder):
+        (folder / "linked").symlink_to("sub")
+        server = fresh_native("--static-map", f"/s={folder}", *self.INDEX)
+        assert found(server, "/s/linked", "/s/linked/") == ["index of sub"] * 2
+
     def test_none_without_the_option(self, fresh_native, folder):
         server = fresh_native("--static-map", f"/s={folder}")
         assert found(server, "/s/sub", "/s/sub/", "/s/empty/", "/s/") == [404] * 4
@@ -269,6 +299,16 @@ class TestSafe:
             "--static-map", f"/s={folder}", "--static-safe", f"{outside}"[:-1], allow=[SECURITY]
         )
         assert found(server, "/s/link.txt") == [404]
+
+    def test_a_line_of_the_log_cannot_be_forged(self, fresh_native, folder):
+        evil = "x\n[pid: 1|app: 0|req: 1/1] forged"
+        put(folder.parent / evil, "evil")
+        (folder / evil).symlink_to(folder.parent / evil)
+        server = fresh_native("--static-map", f"/s={folder}", allow=[SECURITY, "security error"])
+        assert found(server, "/s/" + quote(evil)) == [404]
+        server.wait_for_log("security error")
+        server.wait_requests(1)
+        assert not any(line.startswith("[pid: 1|") for line in server.log_lines())
 
     def test_links_within(self, fresh_native, folder):
         (folder / "relative").symlink_to("sub/b.txt")
