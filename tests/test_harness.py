@@ -32,6 +32,11 @@ class TestRequestLog:
         line = LINE.replace("msecs (", "msecs via sendfile() (")
         assert request_log.parse(line).via == "sendfile"
 
+    def test_a_request_without_a_core(self):
+        line = LINE.replace("app: 0|req: 1/7", "app: -1|req: -1/7").replace("core 0)", "core -1)")
+        found = request_log.parse(line)
+        assert (found.app, found.started, found.total, found.core) == (-1, -1, 7, -1)
+
     def test_what_ended_before_its_time(self):
         assert (request_log.parse(LINE).cancelled, request_log.parse(LINE).abandoned) == (
             None,
