@@ -59,6 +59,18 @@ class TestKeepAlive:
             assert (answer.status, answer.header("Connection")) == (status, "close")
             assert client.closed_by_peer()
 
+    def test_its_time_runs_behind_a_file(self, fresh_native, root):
+        server = fresh_native("--check-static", str(root), "--keep-alive-timeout", "1")
+        for target in ("/small", "/large", "/none"):
+            client = server.http()
+            client.get(target)
+            assert client.closed_by_peer()
+
+    def test_none(self, fresh_native, root):
+        client = fresh_native("--check-static", str(root), "--keep-alive-timeout", "0").http()
+        assert client.get("/large").header("Connection") == "close"
+        assert client.closed_by_peer()
+
     def test_http_1_0(self, fresh_native, root):
         server = fresh_native("--check-static", str(root))
         for target, content in (("/small", SMALL), ("/large", LARGE)):

@@ -399,6 +399,18 @@ class TestDisk:
             assert client.read_response().body == CONTENT[first : first + 2 * MIB]
         assert procs.thread_names(server.worker()).count("greenloom-helpe") <= 2
 
+    def test_the_order_of_answers_stays(self, fresh_native, root):
+        """What comes behind a file that has to be read waits for it."""
+        server = fresh_native("--check-static", str(root))
+        cool(root / "big")
+        client = server.http()
+        request = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
+        client.send(b"".join(request % name for name in (b"big", b"small", b"none", b"big")))
+        assert client.read_response().body == CONTENT
+        assert client.read_response().body == SMALL
+        assert client.read_response().status == 404
+        assert client.read_response().body == CONTENT
+
     def test_clients_that_leave_while_it_is_read(self, fresh_native, root):
         server = fresh_native("--check-static", str(root))
         for _ in range(10):
@@ -473,6 +485,25 @@ class TestWorkersThatLeave:
         server.signal(signal.SIGTERM)
         assert server.wait_exit() == 0
         assert len(until_cut(client)) < SIZE
+
+    def test_without_a_master(self, fresh_native, root):
+        server = fresh_native("--check-static", str(root), "--master=false")
+        client = begin(server)
+        assert server.get("/small").body == SMALL
+        server.signal(signal.SIGTERM)
+        assert client.read_body(client.head).body == CONTENT
+        assert server.wait_exit() == 0
+
+    @pytest.mark.parametrize("who", ["master", "worker"])
+    def test_a_question_for_stacks_harms_nobody(self, fresh_native, root, who):
+        """SIGUSR2: there are none, without an interpreter."""
+        server = fresh_native("--check-static", str(root))
+        client = begin(server)
+        worker = server.worker()
+        server.signal(signal.SIGUSR2, None if who == "master" else worker)
+        assert client.read_body(client.head).body == CONTENT
+        assert server.get("/small").body == SMALL
+        assert server.workers() == [worker]
 
     def test_recycling(self, start):
         """Requests for files count; none is lost, a long one neither."""

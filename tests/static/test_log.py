@@ -317,6 +317,27 @@ class TestCounts:
         assert value(scrape(server), "greenloom_files_total") == 1
         assert value(scrape(server), "greenloom_sent_bytes_total") < HUGE
 
+    def test_how_things_stand(self, start):
+        """A download is no idle connection, and takes no core."""
+        server = start("--stats", "127.0.0.1:0")
+        client = server.http(receive_buffer=4096)
+        client.send_request("GET", "/huge")
+        client.read_head()
+
+        def shown():
+            (worker,) = stats(server)["workers"]
+            connections = worker["greenloom"]["connections"]
+            return (connections["open"], connections["idle"], worker["status"]) == (1, 0, "idle")
+
+        until(shown, "one connection with a download")
+        (worker,) = stats(server)["workers"]
+        assert not any(core["in_request"] for core in worker["cores"])
+        client.reset()
+        until(
+            lambda: stats(server)["workers"][0]["greenloom"]["connections"]["open"] == 0,
+            "no connection",
+        )
+
     def test_a_server_of_files_is_healthy(self, fresh_native, root):
         server = fresh_native("--check-static", str(root), "--metrics", "127.0.0.1:0")
         assert address(server, METRICS)

@@ -73,6 +73,16 @@ class TestMaps:
             404,
         ]
 
+    def test_one_file_that_is_a_link(self, fresh_native, folder):
+        """Whoever names it means what it leads to, as with a directory that is a link."""
+        (folder / "current.txt").symlink_to("sub/b.txt")
+        (folder / "elsewhere.txt").symlink_to("../elsewhere.txt")
+        put(folder.parent / "elsewhere.txt", "elsewhere")
+        server = fresh_native(
+            "--static-map", f"/1={folder}/current.txt", "--static-map", f"/2={folder}/elsewhere.txt"
+        )
+        assert found(server, "/1", "/2") == ["below", "elsewhere"]
+
     def test_map2_keeps_the_prefix(self, fresh_native, folder):
         server = fresh_native("--static-map2", f"/media={folder}")
         assert found(server, "/media/a.txt", "/media/media/a.txt", "/a.txt") == ["media", 404, 404]
@@ -327,8 +337,10 @@ class TestSafe:
     def test_the_root_may_be_a_link(self, fresh_native, folder):
         link = folder.parent / "current"
         link.symlink_to("root")
+        (folder / "by-link").symlink_to(link / "sub/b.txt")
+        (folder / "by-name").symlink_to(folder / "sub/b.txt")
         server = fresh_native("--static-map", f"/s={link}")
-        assert found(server, "/s/a.txt") == ["alpha"]
+        assert found(server, "/s/a.txt", "/s/by-link", "/s/by-name") == ["alpha", "below", "below"]
 
 
 class TestDotfiles:
@@ -404,6 +416,20 @@ class TestBesideAnApplication:
         assert server.get("/later.txt").body == b"there"
         os.unlink(folder / "later.txt")
         assert server.get("/later.txt").json()["path"] == "/later.txt"
+
+
+class TestNames:
+    def test_a_root_that_is_no_utf_8(self, fresh_native, tmp_path):
+        root = tmp_path / os.fsdecode(b"r\xe4\xff")
+        plant(root, **{"a": "alpha"})
+        link = tmp_path / "link"
+        link.symlink_to(root.name)
+        assert found(fresh_native("--static-map", f"/s={link}"), "/s/a") == ["alpha"]
+
+    def test_blanks_and_equals_signs(self, fresh_native, tmp_path):
+        root = plant(tmp_path / "a b=c", **{"x y=z": "found"})
+        server = fresh_native("--static-map", f"/s={root}")
+        assert found(server, "/s/x%20y=z") == ["found"]
 
 
 class TestRelativePaths:
