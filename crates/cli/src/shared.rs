@@ -133,8 +133,9 @@ impl Instance for Shared {
     fn ended_without_core(&self, what: NoCore, ended: &Ended) {
         self.with_seat(|seat| {
             let what = match what {
-                NoCore::File => Sum::Files,
-                NoCore::Script => Sum::Scripts,
+                NoCore::File => Some(Sum::Files),
+                NoCore::Script => Some(Sum::Scripts),
+                NoCore::Nothing => None,
             };
             seat.ended_without_core(what, ended.status, ended.sent_bytes, ended.us);
             let (write, read) = (u64::from(ended.write_failed), u64::from(ended.read_failed));

@@ -139,6 +139,8 @@ pub enum NoCore {
     File,
     /// A CGI script.
     Script,
+    /// That there is nothing, or why there is not.
+    Nothing,
 }
 
 /// How things stand with a worker.

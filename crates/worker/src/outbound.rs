@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsFd as _;
 
 use greenloom_proto::http1::response::{
-    BodyMode, CHUNK_END, HeadWriter, LAST_CHUNK, ResponseError, begin, chunk_header, error_page,
+    BodyMode, CHUNK_END, HeadWriter, LAST_CHUNK, Page, ResponseError, begin, chunk_header, error_page,
 };
 use greenloom_sys::net;
 
@@ -587,7 +587,7 @@ impl Worker {
             self.own_scratch(core);
             let date = self.date();
             let before = self.scratch.len();
-            let body = error_page(
+            let Page { body_bytes: body, field_count } = error_page(
                 &mut self.scratch,
                 exchange.version,
                 status,
@@ -601,7 +601,7 @@ impl Worker {
             response.status = status;
             response.body_bytes = body;
             response.header_bytes = page - body;
-            response.field_count = if exchange.cgi { 2 } else { 3 };
+            response.field_count = field_count;
             if keep_alive {
                 after = After::KeepAlive;
             }

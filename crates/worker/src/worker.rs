@@ -61,6 +61,7 @@ pub(crate) mod kind {
     pub(crate) const SCRIPT_INPUT: u8 = 17;
     pub(crate) const SCRIPT_OUTPUT: u8 = 18;
     pub(crate) const CHILD: u8 = 19;
+    pub(crate) const ROOTS: u8 = 20;
 }
 
 /// Bytes one receive can bring. One buffer serves all connections.
@@ -200,6 +201,7 @@ pub struct Worker {
     pub(crate) helpers: Option<Helpers>,
     /// Directories of files that are served.
     pub(crate) roots: Roots,
+    pub(crate) roots_armed: bool,
     /// Processes of CGI scripts.
     pub(crate) children: Children,
     /// `SERVER_NAME` where no client says it.
@@ -278,6 +280,7 @@ impl Worker {
             vitals: Vitals::default(),
             helpers: None,
             roots: Roots::default(),
+            roots_armed: false,
             children: Children::default(),
             host_name: host_name().unwrap_or_default().into_bytes(),
             ports,
@@ -554,6 +557,7 @@ impl Worker {
             kind::GIVE => self.on_give(),
             kind::HEARTBEAT => self.on_heartbeat(),
             kind::MEMORY => self.look_at_memory(),
+            kind::ROOTS => self.on_roots_timer(),
             kind::SCRIPT => self.on_script_timer(key),
             kind::CHILD => self.on_child_timer(key),
             _ => {}

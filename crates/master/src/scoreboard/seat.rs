@@ -289,9 +289,11 @@ impl<'a> Seat<'a> {
     }
 
     /// Counts a request that has ended and needed no core, also in `what`. The average of applications is not touched.
-    pub fn ended_without_core(self, what: Sum, status: u16, sent_bytes: u64, us: u64) {
+    pub fn ended_without_core(self, what: Option<Sum>, status: u16, sent_bytes: u64, us: u64) {
         self.count(status, sent_bytes, us);
-        self.add(what, 1);
+        if let Some(what) = what {
+            self.add(what, 1);
+        }
     }
 
     fn count(self, status: u16, sent_bytes: u64, us: u64) {

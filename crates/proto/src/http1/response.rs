@@ -334,7 +334,7 @@ pub fn chunk_header(out: &mut Vec<u8>, len: usize) {
 }
 
 /// Appends a complete answer of the server itself: plain text, the reason phrase as body (none for HEAD).
-/// A status that ends no exchange (1xx) or has no body (204, 304) becomes 500. Returns the length of the body.
+/// A status that ends no exchange (1xx) or has no body (204, 304) becomes 500.
 pub fn error_page(
     out: &mut Vec<u8>,
     version: Version,
@@ -343,7 +343,7 @@ pub fn error_page(
     keep_alive: bool,
     cgi: bool,
     date: &[u8],
-) -> u64 {
+) -> Page {
     let status = if matches!(status, 200..=203 | 205..=303 | 305..=999) { status } else { 500 };
     let mut digits = [b'0'; 3];
     for (place, divisor) in digits.iter_mut().zip([100, 10, 1]) {
@@ -355,11 +355,20 @@ pub fn error_page(
     let mut head = open(out, exchange, status, &digits, page);
     head.push(b"Content-Type", b"text/plain");
     let framed = head.end(Some(page.len() as u64), date);
-    if framed.body == BodyMode::None {
-        return 0;
+    let has_body = framed.body != BodyMode::None;
+    if has_body {
+        out.extend_from_slice(page);
     }
-    out.extend_from_slice(page);
-    page.len() as u64
+    Page { body_bytes: if has_body { page.len() as u64 } else { 0 }, field_count: framed.field_count }
+}
+
+/// What the request log says about an [`error_page`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Bytes of its body.
+    pub body_bytes: u64,
+    /// Number of its fields.
+    pub field_count: u32,
 }
 
 /// Why a head is refused; the application is at fault.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use greenloom_config::{ExpiresRule, ExpiresSubject};
 use greenloom_proto::http1::conditional::{Conditions, Validators, Verdict, push_etag};
+use greenloom_proto::http1::date::parse_http_date;
 use greenloom_proto::http1::ranges::{self, ByteRange, Wanted};
 use greenloom_proto::http1::response::{Exchange, Framed, ResponseError, begin, has_field, http_date};
 use greenloom_sys::files;
@@ -80,6 +81,12 @@ pub(crate) fn answer(scene: &Scene<'_>, found: FoundFile) -> Result<Answer, Resp
     let is_weak = scene.now_ns.saturating_sub(modified_ns) < SETTLED_NS;
     let mut etag = Vec::new();
     push_etag(&mut etag, facts.modified_s, facts.modified_ns, facts.len, is_weak);
+    if let (Some(coding), Some(b'"')) = (found.coding, etag.pop()) {
+        // §8.8.3.3: forms of one file may be alike in time and length.
+        etag.push(b'-');
+        etag.extend_from_slice(coding.name().as_bytes());
+    }
+    etag.push(b'"');
     let (status, plan) = plan(scene, &etag, facts.modified_s, facts.len, now_s);
     let content_type = match scene.handed {
         Some(handed) if has_field(&handed.fields, b"Content-Type") => None,
@@ -118,7 +125,9 @@ pub(crate) fn answer(scene: &Scene<'_>, found: FoundFile) -> Result<Answer, Resp
         head.field(b"Content-Range", &line)?;
     }
     if !says(b"Last-Modified") {
-        head.field(b"Last-Modified", &http_date(facts.modified_s))?;
+        // §8.8.2.1: never later than the response itself, whatever clocks have said.
+        let sent_s = parse_http_date(scene.date, now_s).unwrap_or(now_s);
+        head.field(b"Last-Modified", &http_date(facts.modified_s.min(sent_s)))?;
     }
     if !says(b"ETag") {
         head.field(b"ETag", &etag)?;

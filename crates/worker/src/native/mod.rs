@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use greenloom_config::Settings;
 use greenloom_proto::http1::response::{
-    self as proto_response, BodyMode, CHUNK_END, FileFields, chunk_header, error_page,
+    self as proto_response, BodyMode, CHUNK_END, FileFields, Page, chunk_header, error_page,
 };
 use greenloom_sys::clock;
 use greenloom_sys::files::{self, Patience};
@@ -36,7 +36,7 @@ use crate::instance::{Ended, NoCore};
 use crate::request::Request;
 use crate::request_lines::Account;
 use crate::slots::Key;
-use crate::worker::Worker;
+use crate::worker::{Worker, kind};
 use crate::{Cancel, CoreId, Written};
 use answer::{Answer, Handed, Scene};
 use cgi::run::Run;
@@ -92,7 +92,7 @@ impl Native {
             account,
             after: After::Close,
             work: Work::Sending,
-            what: NoCore::File,
+            what: NoCore::Nothing,
         })
     }
 
@@ -122,6 +122,7 @@ impl Worker {
         let mut notes = Vec::new();
         let found = statics.find(&look, &mut roots, Patience::None, self.reactor.now_ms(), &mut notes);
         self.roots = roots;
+        self.arm_roots();
         match found {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.look(key, native, look, None, redirects);
@@ -130,6 +131,20 @@ impl Worker {
             found => self.found(key, native, found, None, &notes),
         }
         None
+    }
+
+    /// Sees to it that directories which were opened are closed when nobody has asked for a while.
+    fn arm_roots(&mut self) {
+        if let (Some(at_ms), false) = (self.roots.old_at_ms(), self.roots_armed) {
+            self.roots_armed = true;
+            self.reactor.arm(at_ms, u64::from(kind::ROOTS) << 56);
+        }
+    }
+
+    pub(crate) fn on_roots_timer(&mut self) {
+        self.roots_armed = false;
+        self.roots.forget_old(self.reactor.now_ms());
+        self.arm_roots();
     }
 
     /// What no file is the answer to.
@@ -272,6 +287,7 @@ impl Worker {
             field_count: framed.field_count,
             header_bytes: framed.header_bytes as u64,
         };
+        native.what = NoCore::File;
         native.account.sent_file = native.response.body_bytes > 0;
         native.after = if framed.keep_alive { After::KeepAlive } else { After::Close };
         native.work = Work::Sending;
@@ -295,7 +311,7 @@ impl Worker {
         let keep_alive = exchange.keep_alive && !self.draining;
         let date = self.date();
         let mut page = Vec::new();
-        let body = error_page(
+        let Page { body_bytes: body, field_count } = error_page(
             &mut page,
             exchange.version,
             status,
@@ -311,7 +327,7 @@ impl Worker {
             keep_alive,
             body_bytes: body,
             header_bytes: page.len() as u64 - body,
-            field_count: if exchange.cgi { 2 } else { 3 },
+            field_count,
             ..Response::NONE
         };
         self.send_made(key, native, &page);

@@ -53,7 +53,7 @@ pub(crate) enum Wanted {
     Path {
         /// Decoded.
         path: Vec<u8>,
-        /// Decoded, without links and dots: see [`clean`].
+        /// The request's `DOCUMENT_ROOT`, where that is looked at.
         docroot: Option<Vec<u8>>,
     },
     /// This path of the file system, which an application has handed over (`X-Sendfile`).
@@ -87,6 +87,7 @@ impl Roots {
     fn get(&mut self, path: &Path, patience: Patience, now_ms: u64) -> io::Result<BorrowedFd<'_>> {
         let is_fresh = self.0.get(path).is_some_and(|(_, at_ms)| now_ms < at_ms + ROOT_AGE_MS);
         if !is_fresh {
+            self.forget_old(now_ms);
             let root = files::open_root(path, patience)?;
             self.0.insert(path.to_owned(), (root, now_ms));
         }
@@ -94,6 +95,18 @@ impl Roots {
             Some((root, _)) => Ok(root.as_fd()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+}
+
+impl Roots {
+    /// Closes those that were opened too long ago: an idle worker keeps nobody from unmounting them.
+    pub(crate) fn forget_old(&mut self, now_ms: u64) {
+        self.0.retain(|_, (_, at_ms)| now_ms < *at_ms + ROOT_AGE_MS);
+    }
+
+    /// When there is something to forget, if anything is open.
+    pub(crate) fn old_at_ms(&self) -> Option<u64> {
+        self.0.values().map(|(_, at_ms)| at_ms + ROOT_AGE_MS).max()
     }
 }
 
@@ -304,71 +317,86 @@ impl Walk<'_> {
     /// The file that `path` means below `root`, or the index of the directory that it means.
     fn under(&mut self, root: &Path, path: &[u8]) -> io::Result<Option<Found>> {
         let rest = relative(path);
-        let name = || [root.as_os_str().as_bytes(), b"/", &rest].concat();
         let opened = match self.open(root, &rest) {
             Ok(Some(opened)) => opened,
             Ok(None) => return Ok(None),
-            Err(error) => return refused(&error, &name()).map_or(Err(error), |found| Ok(Some(found))),
+            Err(error) => {
+                // A directory that may be entered and not listed can have an index all the same.
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    && let Some(found) = self.index(root, &rest)?
+                {
+                    return Ok(Some(found));
+                }
+                return Self::refused(&error, root, &rest).map_or(Err(error), |found| Ok(Some(found)));
+            }
         };
         let facts = files::facts(&opened)?;
         match facts.kind {
             Kind::File if path.ends_with(b"/") => Ok(None),
-            Kind::File => {
-                let beside = |walk: &mut Self, ending: &str| {
-                    walk.open(root, &[&rest, ending.as_bytes()].concat()).ok().flatten()
-                };
-                Ok(Some(self.in_form(opened, facts, name(), beside)))
-            }
-            Kind::Directory => self.index(&opened, &name()),
+            Kind::File => self.in_form(root, &rest, opened, facts).map(Some),
+            Kind::Directory => self.index(root, &rest),
             Kind::Other => Ok(None),
         }
     }
 
-    fn index(&mut self, directory: &File, directory_name: &[u8]) -> io::Result<Option<Found>> {
+    fn index(&mut self, root: &Path, directory: &[u8]) -> io::Result<Option<Found>> {
         let settings = self.settings;
         for index in &settings.index {
-            let patience = self.patience;
-            let open = |name: &str| match files::open_beneath(directory.as_fd(), name.as_bytes(), patience) {
-                Err(error) if is_absent(&error) => Ok(None),
-                other => other.map(Some),
+            let path = match directory {
+                b"." => index.as_bytes().to_vec(),
+                directory => [directory, b"/", index.as_bytes()].concat(),
             };
-            let name = [directory_name.strip_suffix(b"/.").unwrap_or(directory_name), b"/", index.as_bytes()]
-                .concat();
-            let opened = match open(index) {
+            let opened = match self.open(root, &path) {
                 Ok(Some(opened)) => opened,
                 Ok(None) => continue,
-                Err(error) => return refused(&error, &name).map_or(Err(error), |found| Ok(Some(found))),
+                Err(error) => {
+                    return Self::refused(&error, root, &path).map_or(Err(error), |found| Ok(Some(found)));
+                }
             };
             let facts = files::facts(&opened)?;
             if facts.kind == Kind::File {
-                let beside = |_: &mut Self, ending: &str| open(&format!("{index}{ending}")).ok().flatten();
-                return Ok(Some(self.in_form(opened, facts, name, beside)));
+                return self.in_form(root, &path, opened, facts).map(Some);
             }
         }
         Ok(None)
     }
 
     /// The file itself, or what lies beside it in a coding that the client takes.
-    fn in_form(
-        &mut self,
-        file: File,
-        facts: Facts,
-        name: Vec<u8>,
-        beside: impl Fn(&mut Self, &str) -> Option<File>,
-    ) -> Found {
+    fn in_form(&mut self, root: &Path, path: &[u8], file: File, facts: Facts) -> io::Result<Found> {
+        let name = name_of(root, path);
         let varies = self.has_forms(&name);
         if varies {
             for coding in accept_encoding::accepted(self.accept_encoding) {
-                if let Some(coded) = beside(self, coding.suffix())
+                let coded = match self.open(root, &[path, coding.suffix().as_bytes()].concat()) {
+                    // Whether it is there must be found out where one may wait.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                    opened => opened.ok().flatten(),
+                };
+                if let Some(coded) = coded
                     && let Ok(facts) = files::facts(&coded)
                     && facts.kind == Kind::File
                 {
                     let coding = Some(coding);
-                    return Found::File(Box::new(FoundFile { file: coded, facts, name, coding, varies }));
+                    return Ok(Found::File(Box::new(FoundFile { file: coded, facts, name, coding, varies })));
                 }
             }
         }
-        Found::File(Box::new(FoundFile { file, facts, name, coding: None, varies }))
+        Ok(Found::File(Box::new(FoundFile { file, facts, name, coding: None, varies })))
+    }
+
+    /// The answer to a file that is there and cannot be opened; `None`: that is not for the client.
+    fn refused(error: &io::Error, root: &Path, path: &[u8]) -> Option<Found> {
+        let status = match error.kind() {
+            io::ErrorKind::WouldBlock => return None,
+            io::ErrorKind::PermissionDenied => 403,
+            // EMFILE, ENFILE: too many open files.
+            _ if matches!(error.raw_os_error(), Some(24 | 23)) => 503,
+            _ => 500,
+        };
+        let remedy = if status == 503 { "; raise --max-fd" } else { "" };
+        let name = name_of(root, path);
+        let name = String::from_utf8_lossy(&name);
+        Some(Found::Refused(status, format!("cannot open {}: {error}{remedy}", name.escape_debug())))
     }
 
     fn has_forms(&self, name: &[u8]) -> bool {
@@ -400,8 +428,13 @@ impl Walk<'_> {
 
     /// A link leads out of `root`: it may lead to a directory that is safe as well (`--static-safe`), or back.
     fn open_elsewhere(&mut self, root: &Path, path: &[u8]) -> io::Result<Option<File>> {
-        let Ok(real) = std::fs::canonicalize(root.join(as_path(path))) else { return Ok(None) };
-        for safe in std::iter::once(root).chain(self.settings.safe.iter().map(PathBuf::as_path)) {
+        let asked = root.join(as_path(path));
+        let Ok(real) = std::fs::canonicalize(&asked) else { return Ok(None) };
+        // A rule may name the link itself: then whoever wrote it means what it leads to.
+        let is_named = self.settings.maps.iter().any(|map| map.target == asked);
+        let named = real.parent().filter(|_| is_named);
+        let safe = self.settings.safe.iter().map(PathBuf::as_path);
+        for safe in std::iter::once(root).chain(safe).chain(named) {
             let Ok(safe) = std::fs::canonicalize(safe) else { continue };
             let Ok(rest) = real.strip_prefix(&safe) else { continue };
             // Once more from there: whatever has been renamed meanwhile, nothing leads out.
@@ -432,20 +465,11 @@ fn is_absent(error: &io::Error) -> bool {
         || matches!(error.raw_os_error(), Some(40 | 6))
 }
 
-/// The answer to a file that is there and cannot be opened; `None`: that is not for the client.
-fn refused(error: &io::Error, name: &[u8]) -> Option<Found> {
-    let status = match error.kind() {
-        io::ErrorKind::WouldBlock => return None,
-        io::ErrorKind::PermissionDenied => 403,
-        // EMFILE, ENFILE: too many open files.
-        _ if matches!(error.raw_os_error(), Some(24 | 23)) => 503,
-        _ => 500,
-    };
-    let remedy = if status == 503 { "; raise --max-fd" } else { "" };
-    Some(Found::Refused(
-        status,
-        format!("cannot open {}: {error}{remedy}", String::from_utf8_lossy(name).escape_debug()),
-    ))
+fn name_of(root: &Path, path: &[u8]) -> Vec<u8> {
+    match path {
+        b"." => root.as_os_str().as_bytes().to_vec(),
+        path => [root.as_os_str().as_bytes(), b"/", path].concat(),
+    }
 }
 
 impl FoundFile {
