@@ -15,8 +15,9 @@ BLOCK = 64 * 1024
 BLOCKS = 320
 WAYS = ["bytes", "list", "generator", "sized", "write", "wrapper", "sendfile", "send"]
 FROM_FILE = ("wrapper", "sendfile")
-# Of five blocks: parts of the iterable; what is written past it is no switch while it is taken.
-SWITCHES = {"bytes": 1, "list": 5, "generator": 5, "sized": 5, "wrapper": 5}
+# Of five blocks: parts of the iterable, and a file is one of them; what is written past it is no
+# switch while it is taken.
+SWITCHES = {"bytes": 1, "list": 5, "generator": 5, "sized": 5, "wrapper": 1}
 
 
 def content(blocks, size=BLOCK):

@@ -1,0 +1,1079 @@
+"""Answers with files: `uwsgi.sendfile`, `wsgi.file_wrapper`, and files handed over in a field.
+
+Whatever the engine, the server sends the bytes, and the application need not be there meanwhile.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from email.utils import formatdate
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.harness import procs
+from tests.harness.http import Truncated
+from tests.harness.server import APPS
+from tests.harness.waiting import until
+
+KIB, MIB = 1 << 10, 1 << 20
+FULL = r"\[DANGER\] async queue is full !!!$"
+FAILS = [r"Traceback", r"^\w*(Error|Gone): ", r"^OSError"]
+SMALL = b"".join(b"%07d\n" % number for number in range(625))
+LARGE_SIZE = 50 * MIB
+FAR = (1 << 32) + 5
+"""Where a number of 32 bits has overflowed."""
+CUT = r"cannot send the rest of a file: it has become shorter since it was opened"
+NOT_THERE = r"the application hands over a file that is not there, or that it may not hand over"
+# In each of these ways the core is free before the file has left.
+FREEING = ["wrapper", "handed", "accel"]
+WAYS = ["sendfile", *FREEING]
+
+
+@dataclass(frozen=True)
+class Files:
+    """What there is to send: all below `root`, and something beside it."""
+
+    root: Path
+    outside: Path
+    large_hash: str
+
+    def __getattr__(self, name):
+        return self.root / name
+
+
+def make_large(path, seed=7):
+    data = random.Random(seed).randbytes(MIB)
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for number in range(LARGE_SIZE // MIB):
+            part = b"%08d" % number + data[8:]
+            file.write(part)
+            digest.update(part)
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    root, outside = folder / "root", folder / "root-of-others"
+    root.mkdir()
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret\n")
+    (root / "small").write_bytes(SMALL)
+    (root / "small.gz").write_bytes(gzip.compress(SMALL))
+    (root / "text.txt").write_bytes(SMALL)
+    (root / ".hidden").write_bytes(SMALL)
+    (root / "empty").touch()
+    (root / "folder").mkdir()
+    (root / "folder" / "small").write_bytes(SMALL)
+    (root / "name with é").write_bytes(SMALL)
+    os.mkfifo(root / "fifo")
+    (root / "out").symlink_to(outside / "secret")
+    (root / "out-folder").symlink_to(outside)
+    (root / "within").symlink_to("folder/small")
+    (root / "round").symlink_to("round")
+    large_hash = make_large(root / "large")
+    with (root / "sparse").open("wb") as file:
+        file.truncate(5 << 30)
+        file.seek(FAR)
+        file.write(b"far away")
+    # Its time has settled: the tag is a strong one.
+    for path in root.iterdir():
+        if path.is_file() and not path.is_symlink():
+            os.utime(path, (1_700_000_000, 1_700_000_000))
+    return Files(root, outside, large_hash)
+
+
+def target(how, path="", **query):
+    """`accel` is `handed` by the other field, the path as the server's own name."""
+    if how == "accel":
+        how, query["field"] = "handed", "X-Accel-Redirect"
+        path = f"/internal/{Path(path).name}"
+    return f"/{how}?{urlencode({'path': path, **query}, doseq=True)}"
+
+
+def hands_over(files):
+    return ("--x-sendfile", str(files.root), "--x-accel-redirect", f"/internal={files.root}")
+
+
+@pytest.fixture
+def start(serve_engine, files):
+    """`start(cores, ...)`: a server that hands over what is below the root."""
+
+    def started(cores, *options, by=serve_engine, **how):
+        allowed = [FULL, *how.pop("allow", [])]
+        return warmed(
+            by("contract_files", *hands_over(files), *options, cores=cores, allow=allowed, **how),
+            files,
+        )
+
+    return started
+
+
+def warmed(server, files):
+    """Who looks for files that are handed over comes with the first one, with a descriptor."""
+    if not has_helper(server.worker()):
+        assert server.get(target("handed", files.empty)).status == 200
+        server.wait_requests(1)
+        server.begin()
+        server.baseline = {pid: procs.open_files(pid) for pid in server.workers()}
+    return server
+
+
+def has_helper(pid):
+    names = [task.read_text().strip() for task in Path(f"/proc/{pid}/task").glob("*/comm")]
+    return "greenloom-helpe" in names
+
+
+@pytest.fixture
+def server(start):
+    return start(2)
+
+
+@pytest.fixture
+def failing(start):
+    """The same where the application fails, as the test asks."""
+    return start(2, allow=FAILS)
+
+
+@pytest.fixture
+def single(start):
+    """With one core: whoever holds it is alone."""
+    return start(1)
+
+
+@pytest.fixture
+def over_packets(start):
+    return start(2, uwsgi="127.0.0.1:0")
+
+
+def begun(server, target_, **how):
+    """A client with the head of a large file, and not much more: its buffer is full."""
+    client = server.http(receive_buffer=4096, **how)
+    client.send_request(target=target_)
+    client.head = client.read_head()
+    assert client.head.status == 200
+    return client
+
+
+def rest(client):
+    """The hash of the body, read to its end; and the connection is still one."""
+    return hashlib.sha256(client.read_body(client.head).body).hexdigest()
+
+
+def is_truncated(client):
+    """Whether the body breaks off: then what came of it."""
+    got = len(client.buffer)
+    try:
+        while client.fill(1 << 20):
+            got += len(client.buffer)
+            client.buffer = b""
+    except ConnectionResetError:
+        pass
+    return got
+
+
+def line_of(server, how):
+    def found():
+        return [line for line in server.log_requests() if line.uri.startswith(f"/{how}?")]
+
+    (line,) = until(found, f"the request line of {how}")
+    return line
+
+
+class TestSendfile:
+    @pytest.mark.parametrize("kind", ["path", "bytes", "fd", "raw", "file", "text"])
+    def test_whole(self, server, files, kind):
+        """Whatever names the file: all of it, and what was given is closed."""
+        client = server.http()
+        answer = client.get(target("sendfile", files.small, **{"as": kind}))
+        assert (answer.status, answer.body) == (200, SMALL)
+        assert answer.header("content-type") == "application/octet-stream"
+        assert client.get("/hello").body == b"hello\n"
+        line = line_of(server, "sendfile")
+        assert (line.status, line.body_bytes, line.via) == (200, len(SMALL), "sendfile")
+        assert server.count_log("^it sent True$") == 1
+        assert server.count_log("^it closed True$") == 1
+
+    def test_what_the_object_has_not_written_yet(self, server):
+        answer = server.get(target("sendfile", **{"as": "written"}))
+        assert answer.body == b"written"
+        server.wait_for_log("^it closed True$")
+
+    @pytest.mark.parametrize(
+        ("pos", "size"),
+        [
+            (0, 0),
+            (0, 1),
+            (0, 5000),
+            (0, 6000),
+            (1000, 0),
+            (1000, 500),
+            (4999, 0),
+            (4999, 100),
+            (5000, 0),
+            (5000, 5),
+            (9000, 0),
+            (FAR, FAR),
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["path", "fd"])
+    def test_a_range(self, server, files, kind, pos, size):
+        """No size is the rest; what lies behind the end is nothing."""
+        client = server.http()
+        answer = client.get(target("sendfile", files.small, pos=pos, size=size, **{"as": kind}))
+        assert answer.body == SMALL[pos : pos + size if size else None]
+        assert client.get("/hello").body == b"hello\n"
+        server.wait_for_log("^it closed True$")
+
+    def test_beyond_four_gibibytes(self, server, files):
+        answer = server.get(target("sendfile", files.sparse, pos=FAR - 3, size=14))
+        assert answer.body == b"\0\0\0far away\0\0\0"
+
+    def test_an_offset_of_the_object_does_not_count(self, server, files):
+        """As in uWSGI, pos alone does."""
+        assert (
+            server.get(target("twice", files.small, pos=4000)).body
+            == SMALL[:1000] + SMALL[4000:4500]
+        )
+
+    def test_a_relative_path(self, server):
+        """From where the application is."""
+        answer = server.get(target("relative"))
+        assert answer.body == (APPS / "contract_files" / "app.py").read_bytes()
+
+    @pytest.mark.parametrize("path", ["missing", "small/below", "round", ""])
+    def test_a_path_that_cannot_be_opened(self, server, files, path):
+        """None, and the application answers something else."""
+        answer = server.get(target("missing", files.root / path if path else ""))
+        assert answer.body == b"instead"
+        server.wait_for_log("^it sent None$")
+        assert line_of(server, "missing").via is None
+
+    @pytest.mark.parametrize(
+        ("kind", "path"),
+        [
+            ("path", "folder"),
+            ("path", "/dev/zero"),
+            ("pipe", ""),
+            ("pipe-file", ""),
+            ("memory", ""),
+        ],
+    )
+    def test_no_regular_file(self, server, files, kind, path):
+        """An OSError, and what was given is closed all the same."""
+        client = server.http()
+        answer = client.get(target("sendfile", files.root / path, **{"as": kind}))
+        assert (answer.status, answer.body) == (200, b"")
+        assert client.get("/hello").body == b"hello\n"
+        assert server.wait_for_log(r"^it raised (\w+)$")[1] in ("OSError", "UnsupportedOperation")
+        server.wait_for_log("^it closed True$")
+
+    def test_a_fifo_keeps_nobody_waiting(self, server, files):
+        """Opening one waits for whoever writes into it: for ever."""
+        answer = server.get(target("sendfile", files.fifo))
+        assert answer.body == b""
+        server.wait_for_log(r"^it (raised OSError|sent None)$")
+
+    @pytest.mark.parametrize("kind", ["fd", "file"])
+    def test_before_start_response(self, failing, files, kind):
+        answer = failing.get(target("sendfile", files.small, unbegun="", **{"as": kind}))
+        assert answer.status == 500
+        failing.wait_for_log("^it raised RuntimeError$")
+        failing.wait_for_log("^it closed True$")
+
+    def test_arguments(self, server, files):
+        answer = server.get(target("arguments", files.small))
+        found = answer.body.decode().split()
+        assert found[:4] == ["TypeError", "AttributeError", "AttributeError", "AttributeError"]
+        assert found[4:7] == ["OverflowError", "OverflowError", "TypeError"]
+        assert found[7:] == ["OSError", "OSError", "None"]
+
+    def test_twice(self, server, files):
+        client = server.http()
+        answer = client.get(target("twice", files.small, pos=100))
+        assert answer.body == SMALL[:1000] + SMALL[100:600]
+        assert answer.framing == "chunked"
+        answer = client.get(target("twice", files.small, pos=100, length=1500))
+        assert answer.body == SMALL[:1000] + SMALL[100:600]
+        assert answer.framing == "length"
+
+    @pytest.mark.parametrize("how", ["between", "written"])
+    @pytest.mark.parametrize("framing", ["chunked", "length", "close", "packets"])
+    def test_between_other_parts(self, over_packets, files, how, framing):
+        """Every byte where it belongs, though most of them never come here."""
+        dot = b"." if how == "written" else b""
+        for path, pos in (("small", 4000), ("large", 40 * MIB)):
+            data = (files.root / path).read_bytes()
+            expected = b"<" + data[:1000] + b"|" + data[pos:] + b">" + dot
+            length = {"length": len(expected)} if framing == "length" else {}
+            at = target(how, files.root / path, pos=pos, **length)
+            if framing == "packets":
+                path_, _, query = at.partition("?")
+                answer = over_packets.packets().ask(path=path_, query=query)
+            else:
+                client = over_packets.http()
+                version = "HTTP/1.0" if framing == "close" else "HTTP/1.1"
+                answer = client.request("GET", at, version=version)
+                assert answer.framing == framing
+            assert hashlib.sha256(answer.body).digest() == hashlib.sha256(expected).digest()
+
+    def test_with_the_context_of_the_request(self, server, files):
+        assert server.get(target("context", files.small)).body == SMALL
+        server.wait_for_log("^it sent True$")
+
+    @pytest.mark.engines("greenlet", "gevent")
+    @pytest.mark.parametrize("path", ["small", "large"])
+    def test_from_another_coroutine(self, server, files, path):
+        answer = server.get(target("context", files.root / path, greenlet=""))
+        assert answer.body == (files.root / path).read_bytes()
+        server.wait_for_log("^it sent True$")
+
+    def test_many_parts(self, server, files):
+        client = server.http()
+        answer = client.get(target("many", files.small, count=300, size=10))
+        assert answer.body == b"".join(SMALL[n : n + 10] for n in range(300))
+        assert client.get("/hello").body == b"hello\n"
+
+    def test_an_exception_behind_it(self, failing, files):
+        """The client is not told that this was all."""
+        client = failing.http()
+        client.send_request(target=target("sendfile", files.small, **{"raise": ""}))
+        with pytest.raises((Truncated, ConnectionResetError)):
+            client.read_response()
+        failing.wait_for_log("^RuntimeError: after sendfile$")
+
+    def test_an_exception_behind_a_large_one(self, failing, files):
+        """All that was sent before arrives, and then the end."""
+        client = failing.http()
+        client.send_request(target=target("sendfile", files.large, **{"raise": ""}))
+        head = client.read_head()
+        assert head.header("transfer-encoding") == "chunked"
+        # The chunk is whole, and no other follows it.
+        assert hashlib.sha256(client.read_chunk()).hexdigest() == files.large_hash
+        with pytest.raises((Truncated, ConnectionResetError)):
+            client.read_chunk()
+        line = line_of(failing, "sendfile")
+        assert line.body_bytes == LARGE_SIZE
+
+    def test_suspends_until_it_has_left(self, suspending, server, files):
+        """What comes behind it in the application happens behind it."""
+        client = begun(server, target("sendfile", files.large))
+        assert server.get("/hello").body == b"hello\n"
+        assert server.count_log("^it sent") == 0
+        assert rest(client) == files.large_hash
+        server.wait_for_log("^it sent True$")
+        assert line_of(server, "sendfile").switches >= 1
+
+
+class TestWrapper:
+    KINDS = ("file", "raw", "random", "temporary", "unnamed")
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("after", ["", "read", "line", "seek", "end", "beyond"])
+    def test_from_where_the_file_is(self, server, files, kind, after):
+        """What read() would still give, buffers or not."""
+        start = {"read": 100, "line": 8, "seek": 2000, "end": 5000, "beyond": 6000}.get(after, 0)
+        client = server.http()
+        answer = client.get(target("wrapper", files.small, after=after, **{"as": kind}))
+        assert (answer.status, answer.body) == (200, SMALL[start:])
+        # Its length is known, if there is something.
+        assert answer.header("content-length") == str(len(SMALL[start:]))
+        assert client.get("/hello").body == b"hello\n"
+        line = line_of(server, "wrapper")
+        assert (line.status, line.body_bytes, line.switches) == (200, len(SMALL[start:]), 1)
+        assert server.count_log("^it file closed$") == 1
+        if answer.body:
+            assert line.via == "sendfile"
+
+    def test_what_the_object_has_not_written_yet(self, server, tmp_path):
+        path = tmp_path / "file"
+        path.write_bytes(SMALL)
+        answer = server.get(target("wrapper", path, after="written", **{"as": "random"}))
+        assert answer.body == SMALL[7:]
+        assert path.read_bytes() == b"changed" + SMALL[7:]
+
+    @pytest.mark.parametrize("kind", ["memory", "gzip", "pipe", "reader"])
+    @pytest.mark.parametrize("block", ["", 1000, 4096, 1_000_000, 0, -1])
+    def test_what_is_no_file_is_read(self, server, files, kind, block):
+        """Also where a descriptor is behind it, which holds other bytes, or has no end."""
+        how = {"as": kind} if block == "" else {"as": kind, "block": block}
+        answer = server.get(target("wrapper", files.small, **how))
+        expected = b"through a pipe" if kind == "pipe" else SMALL
+        assert answer.body == expected
+        line = line_of(server, "wrapper")
+        assert (line.via, line.body_bytes) == (None, len(expected))
+        if kind in ("gzip", "pipe"):
+            assert server.count_log("^it file closed$") == 1
+        if kind == "reader":
+            size = r"\(\)" if block in (0, -1) else rf"\({block or 32768},\)"
+            asked = -(-len(SMALL) // (block or 32768)) if block != -1 else 1
+            assert server.count_log(rf"^it read {size}$") == asked + 1
+        if kind == "memory" and block == 1000:
+            assert line.switches == 5
+
+    def test_a_wrapper_in_a_wrapper(self, failing, files):
+        """It has no read()."""
+        answer = failing.get(target("wrapper", files.small, twice=""))
+        assert answer.status == 500
+
+    @pytest.mark.parametrize("kind", ["file", "memory"])
+    @pytest.mark.parametrize("length", [0, 1, 4999])
+    def test_a_length_that_is_shorter(self, server, files, kind, length):
+        """So much is sent and no more, and the connection goes on."""
+        client = server.http()
+        answer = client.get(target("wrapper", files.small, length=length, **{"as": kind}))
+        assert answer.body == SMALL[:length]
+        assert client.get("/hello").body == b"hello\n"
+        assert server.count_log("sends more bytes than its Content-Length announces") == 1
+        assert line_of(server, "wrapper").body_bytes == length
+
+    @pytest.mark.parametrize("kind", ["file", "memory"])
+    def test_a_length_that_is_longer(self, server, files, kind):
+        client = server.http()
+        client.send_request(target=target("wrapper", files.small, length=5001, **{"as": kind}))
+        with pytest.raises((Truncated, ConnectionResetError)):
+            client.read_response()
+        assert server.count_log("sends fewer bytes than its Content-Length announces") == 1
+        assert line_of(server, "wrapper").body_bytes == len(SMALL)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_an_empty_file(self, server, files, kind):
+        client = server.http()
+        answer = client.get(target("wrapper", files.empty, **{"as": kind}))
+        assert (answer.status, answer.body, answer.header("content-length")) == (200, b"", "0")
+        assert client.get("/hello").body == b"hello\n"
+        assert server.count_log("^it file closed$") == 1
+
+    @pytest.mark.parametrize("length", ["", "length"])
+    def test_several_in_an_iterable(self, server, files, length):
+        """Each where it belongs; its maker may close it at once."""
+        expected = b"<" + SMALL + b"|" + SMALL[4000:] + b">"
+        how = {"length": len(expected)} if length else {}
+        client = server.http()
+        answer = client.get(target("inside", files.small, pos=4000, **how))
+        assert answer.body == expected
+        assert answer.framing == (length or "chunked")
+        assert line_of(server, "inside").switches == 5
+
+    def test_large_ones_in_an_iterable(self, server, files):
+        data = files.large.read_bytes()
+        client = begun(server, target("inside", files.large, pos=LARGE_SIZE - 1000))
+        assert server.get("/hello").body == b"hello\n"
+        expected = b"<" + data + b"|" + data[-1000:] + b">"
+        assert rest(client) == hashlib.sha256(expected).hexdigest()
+
+    def test_what_nobody_reads_is_not_asked_for(self, server, files):
+        """One file at a time: no descriptors lie in wait for a client."""
+        client = begun(server, target("sized_parts", files.large, count=5))
+        for _ in range(5):
+            assert server.get("/hello").body == b"hello\n"
+        assert server.count_log("^it makes") == 1
+        client.reset()
+        until(lambda: line_of(server, "sized_parts"), "its end")
+        assert server.count_log("^it makes") == 1
+
+    def test_many_small_ones_in_an_iterable(self, server, files):
+        answer = server.get(target("sized_parts", files.small, count=200))
+        assert answer.body == SMALL * 200
+        assert line_of(server, "sized_parts").switches == 200
+
+    def test_start_response_after_it(self, server, files):
+        assert server.get(target("wrapper", files.small, early="")).body == SMALL
+
+
+class TestFraming:
+    """What the message around the file is like, whichever way it is sent."""
+
+    @pytest.mark.parametrize("how", WAYS)
+    def test_head(self, server, files, how):
+        client = server.http()
+        for _ in range(2):
+            answer = client.request("HEAD", target(how, files.small))
+            assert (answer.status, answer.body) == (200, b"")
+            assert answer.header("content-length") in (None, str(len(SMALL)))
+        answer = client.request("HEAD", target(how, files.large, length=LARGE_SIZE))
+        assert answer.header("content-length") == str(LARGE_SIZE)
+        assert client.get("/hello").body == b"hello\n"
+        lines = server.wait_requests(4)
+        assert [line.body_bytes for line in lines] == [0, 0, 0, 6]
+        assert [line.via for line in lines] == [None] * 4
+
+    @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+    @pytest.mark.parametrize("how", WAYS)
+    def test_without_a_body(self, server, files, how, status):
+        client = server.http()
+        answer = client.get(target(how, files.small, status=status))
+        assert (answer.status, answer.body) == (int(status[:3]), b"")
+        assert client.get("/hello").body == b"hello\n"
+        line, _ = server.wait_requests(2)
+        assert (line.body_bytes, line.via) == (0, None)
+        if how == "wrapper":
+            assert server.count_log("^it file closed$") == 1
+
+    @pytest.mark.parametrize("how", WAYS)
+    def test_http_1_0(self, server, files, how):
+        client = server.http()
+        answer = client.request("GET", target(how, files.small), version="HTTP/1.0")
+        assert (answer.body, answer.header("transfer-encoding")) == (SMALL, None)
+        client = server.http()
+        answer = client.request("GET", target(how, files.large), version="HTTP/1.0")
+        assert hashlib.sha256(answer.body).hexdigest() == files.large_hash
+
+    @pytest.mark.parametrize("how", FREEING)
+    def test_keep_alive_of_http_1_0(self, server, files, how):
+        """A length that is known keeps the connection."""
+        client = server.http()
+        headers = [("Connection", "keep-alive")]
+        for _ in range(3):
+            answer = client.request("GET", target(how, files.small), headers, version="HTTP/1.0")
+            assert (answer.body, answer.framing) == (SMALL, "length")
+
+    @pytest.mark.parametrize("how", WAYS)
+    def test_over_packets(self, over_packets, files, how):
+        for path in ("small", "empty", "large"):
+            path_, _, query = target(how, files.root / path).partition("?")
+            answer = over_packets.packets().ask(path=path_, query=query)
+            assert answer.status == 200
+            digest = hashlib.sha256((files.root / path).read_bytes()).digest()
+            assert hashlib.sha256(answer.body).digest() == digest
+
+    @pytest.mark.parametrize("how", WAYS)
+    def test_many_on_one_connection(self, server, files, how):
+        client = server.http()
+        for _ in range(20):
+            assert client.get(target(how, files.small)).body == SMALL
+        assert (
+            hashlib.sha256(client.get(target(how, files.large)).body).hexdigest()
+            == files.large_hash
+        )
+        assert client.get(target(how, files.empty)).body == b""
+
+    @pytest.mark.parametrize("how", WAYS)
+    def test_pipelined(self, server, files, how):
+        """What is asked behind a large file waits for its end."""
+        client = server.http()
+        one = f"GET {target(how, files.large)} HTTP/1.1\r\nHost: a\r\n\r\n"
+        two = f"GET {target(how, files.small)} HTTP/1.1\r\nHost: a\r\n\r\n"
+        client.send(one + two + "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert hashlib.sha256(client.read_response().body).hexdigest() == files.large_hash
+        assert client.read_response().body == SMALL
+        assert client.read_response().body == b"hello\n"
+
+
+class TestTheCoreIsFree:
+    @pytest.mark.parametrize("how", FREEING)
+    def test_while_the_file_is_sent(self, single, files, how):
+        """The one core answers others, and the file is closed, while nearly all is unsent."""
+        client = begun(single, target(how, files.large))
+        for _ in range(3):
+            assert single.get("/hello").body == b"hello\n"
+        said = "file" if how == "wrapper" else "body"
+        assert single.count_log(f"^it {said} closed$") == 1
+        # Its line comes when the file has left.
+        assert [line.uri for line in single.wait_requests(3)] == ["/hello"] * 3
+        assert rest(client) == files.large_hash
+        assert single.count_log(f"^it {said} closed$") == 1
+        line = single.wait_requests(4)[3]
+        assert (line.via, line.status, line.body_bytes) == ("sendfile", 200, LARGE_SIZE)
+        assert (line.switches, line.app, line.core) == (1, 0, 0)
+        assert client.get("/hello").body == b"hello\n"
+
+    @pytest.mark.engines("none")
+    def test_after_sendfile_where_nothing_suspends(self, single, files):
+        client = begun(single, target("sendfile", files.large))
+        for _ in range(3):
+            assert single.get("/hello").body == b"hello\n"
+        single.wait_for_log("^it sent True$")
+        assert len(single.wait_requests(3)) == 3
+        assert rest(client) == files.large_hash
+        line = single.wait_requests(4)[3]
+        assert (line.via, line.body_bytes, line.switches) == ("sendfile", LARGE_SIZE, 0)
+
+    @pytest.mark.parametrize("how", FREEING)
+    def test_many_slow_clients_on_one_core(self, single, files, how):
+        clients = [begun(single, target(how, files.large)) for _ in range(8)]
+        before = procs.rss_bytes(single.worker())
+        assert single.get("/hello").body == b"hello\n"
+        for client in clients[:3]:
+            assert rest(client) == files.large_hash
+            assert single.get("/hello").body == b"hello\n"
+        # The bytes of files never come into the process.
+        assert procs.rss_bytes(single.worker()) - before < 4 * MIB
+
+    def test_others_beside_sendfile(self, suspending, server, files):
+        client = begun(server, target("sendfile", files.large))
+        for _ in range(3):
+            assert server.get("/hello").body == b"hello\n"
+        assert rest(client) == files.large_hash
+
+
+class TestLeaving:
+    @pytest.mark.parametrize("ending", ["close", "reset"])
+    @pytest.mark.parametrize("how", FREEING)
+    def test_in_the_middle(self, single, files, how, ending):
+        """Seen at once, whoever waits for the core; the look around sees its descriptor closed."""
+        client = begun(single, target(how, files.large))
+        getattr(client, ending)()
+        line = line_of(single, how if how != "accel" else "handed")
+        assert line.cancelled == "client gone"
+        assert (line.status, line.via) == (200, "sendfile")
+        assert 0 < line.body_bytes < LARGE_SIZE
+        assert single.get("/hello").body == b"hello\n"
+
+    @pytest.mark.parametrize("ending", ["close", "reset"])
+    def test_the_application_sees_it(self, suspending, single, files, ending):
+        """Where it stands in sendfile; nothing is said of it but the line."""
+        client = begun(single, target("sendfile", files.large))
+        getattr(client, ending)()
+        single.wait_for_log("^it raised (Cancelled|ClientGone)$")
+        line = line_of(single, "sendfile")
+        assert line.cancelled == "client gone"
+        assert 0 < line.body_bytes < LARGE_SIZE
+        assert single.get("/hello").body == b"hello\n"
+
+    @pytest.mark.engines("none")
+    def test_after_sendfile_where_nothing_suspends(self, single, files):
+        client = begun(single, target("sendfile", files.large))
+        single.wait_for_log("^it sent True$")
+        client.reset()
+        line = line_of(single, "sendfile")
+        assert line.cancelled == "client gone"
+        assert 0 < line.body_bytes < LARGE_SIZE
+
+    @pytest.mark.parametrize("how", WAYS)
+    def test_one_that_stands_still(self, start, files, how):
+        """--socket-timeout ends it."""
+        server = start(1, "--socket-timeout", "1")
+        client = begun(server, target(how, files.large))
+        line = line_of(server, how if how != "accel" else "handed")
+        assert 0 < line.body_bytes < LARGE_SIZE
+        assert is_truncated(client) < LARGE_SIZE
+
+    @pytest.mark.parametrize("how", WAYS)
+    def test_again_and_again(self, server, files, how):
+        for number in range(12):
+            client = begun(server, target(how, files.large))
+            (client.reset if number % 2 else client.close)()
+        assert server.get(target(how, files.small)).body == SMALL
+        lines = server.wait_requests(13)
+        # An application that runs is told of it by the call, and ends by itself.
+        told = server.count_log("^it raised ClientGone$")
+        assert [line.cancelled for line in lines].count("client gone") + told >= 12
+        assert [line.body_bytes for line in lines].count(LARGE_SIZE) == 0
+
+
+class TestFilesThatChange:
+    @pytest.fixture
+    def copy(self, files):
+        """A large file of the test's own, below the root."""
+        path = files.root / "changing"
+        make_large(path)
+        yield path
+        path.unlink(missing_ok=True)
+
+    @pytest.mark.parametrize("how", WAYS)
+    def test_shorter(self, server, copy, how):
+        """The connection is cut, the log says why, and nobody else notices."""
+        client = begun(server, target(how, copy))
+        os.truncate(copy, 30 * MIB)
+        assert is_truncated(client) < 31 * MIB
+        server.wait_for_log(CUT)
+        assert server.count_log(CUT) == 1
+        line = line_of(server, how if how != "accel" else "handed")
+        assert line.body_bytes <= 30 * MIB
+        assert server.get("/hello").body == b"hello\n"
+
+    @pytest.mark.parametrize("how", WAYS)
+    def test_empty(self, server, copy, how):
+        client = begun(server, target(how, copy))
+        os.truncate(copy, 0)
+        assert is_truncated(client) < LARGE_SIZE
+        server.wait_for_log(CUT)
+        assert server.get("/hello").body == b"hello\n"
+
+    @pytest.mark.parametrize("how", WAYS)
+    def test_longer(self, server, files, copy, how):
+        """As much as there was when the head was made."""
+        client = begun(server, target(how, copy))
+        with copy.open("ab") as file:
+            file.write(bytes(MIB))
+        assert rest(client) == files.large_hash
+        assert client.get("/hello").body == b"hello\n"
+
+    @pytest.mark.parametrize("how", WAYS)
+    def test_removed_and_replaced(self, server, files, copy, how):
+        client = begun(server, target(how, copy))
+        copy.unlink()
+        copy.write_bytes(b"another")
+        assert rest(client) == files.large_hash
+        assert server.get(target(how, copy)).body == b"another"
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_reload_while_a_file_is_sent(start, fresh_engine, files, how):
+    """The old worker stays until it has left."""
+    server = start(2, by=fresh_engine)
+    old = server.worker()
+    client = begun(server, target(how, files.large))
+    server.reload()
+    assert server.get("/hello").body == b"hello\n"
+    assert procs.alive(old)
+    assert rest(client) == files.large_hash
+    until(lambda: not procs.alive(old), "the old worker ends")
+    lines = {line.uri.partition("?")[0]: line for line in server.wait_requests(2)}
+    assert lines[f"/{how if how != 'accel' else 'handed'}"].pid == old
+    assert lines["/hello"].pid != old
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_many_at_once(server, files, how):
+    """Ranges of random length, each complete and none of another's bytes."""
+    data = files.large.read_bytes()
+    numbers = random.Random(how)
+
+    def one(path, begins, ends):
+        pairs, query = [], {}
+        if how == "sendfile":
+            query = {"pos": begins, "size": ends - begins}
+        elif how == "wrapper":
+            # What it sends is from the beginning: the Content-Length is its end.
+            begins, query = 0, {"length": ends}
+        else:
+            pairs = [("Range", f"bytes={begins}-{ends - 1}")]
+        answer = server.request("GET", target(how, path, **query), pairs)
+        expected = data[begins:ends]
+        assert answer.status == (206 if pairs else 200)
+        assert len(answer.body) == len(expected)
+        assert hashlib.sha256(answer.body).digest() == hashlib.sha256(expected).digest()
+
+    wanted = []
+    for _ in range(40):
+        begins = numbers.randrange(LARGE_SIZE)
+        size = int(2 ** numbers.uniform(0, 23))
+        wanted.append((files.large, begins, min(LARGE_SIZE, begins + size)))
+    with ThreadPoolExecutor(12) as clients:
+        list(clients.map(lambda arguments: one(*arguments), wanted))
+    assert len(server.wait_requests(40)) == 40
+
+
+class TestHandedOver:
+    @pytest.mark.parametrize("how", ["handed", "accel"])
+    @pytest.mark.parametrize("body", ["list", "none", "write", "sendfile", "endless"])
+    def test_in_place_of_the_body(self, server, files, how, body):
+        """And the field goes no further; nobody asks for more of an iterable that nobody gets."""
+        client = server.http()
+        answer = client.get(target(how, files.small, body=body, length=3))
+        assert (answer.status, answer.body) == (200, SMALL)
+        assert answer.header("content-length") == str(len(SMALL))
+        assert answer.header("x-sendfile") is None
+        assert answer.header("x-accel-redirect") is None
+        assert client.get("/hello").body == b"hello\n"
+        line, _ = server.wait_requests(2)
+        assert (line.via, line.body_bytes, line.app) == ("sendfile", len(SMALL), 0)
+        assert server.count_log("^it body closed$") == 1
+
+    def test_beside_a_wrapper(self, server, files):
+        answer = server.get(target("handed", files.text_txt.with_name("text.txt"), body="wrapper"))
+        assert answer.body == SMALL
+        assert server.count_log("^it file closed$") == 1
+
+    def test_fields(self, server, files):
+        """Of the application: kept, but for those of its body. Ours: what is missing."""
+        given = [
+            "Content-Type: text/x-own; charset=utf-8",
+            "Set-Cookie: a=1",
+            "Set-Cookie: b=2; Path=/",
+            'Content-Disposition: attachment; filename="a b.txt"',
+            "Cache-Control: private, max-age=5",
+            "X-Own: kept",
+            "Transfer-Encoding: chunked",
+        ]
+        answer = server.get(target("handed", files.small, fields=given, length=17))
+        assert answer.body == SMALL
+        assert answer.header("content-type") == "text/x-own; charset=utf-8"
+        assert answer.get_all("set-cookie") == ["a=1", "b=2; Path=/"]
+        assert answer.header("content-disposition") == 'attachment; filename="a b.txt"'
+        assert answer.header("cache-control") == "private, max-age=5"
+        assert answer.header("x-own") == "kept"
+        assert answer.header("last-modified") == formatdate(1_700_000_000, usegmt=True)
+        assert answer.header("etag").startswith('"')
+        assert answer.header("accept-ranges") == "bytes"
+        assert answer.header("date") is not None
+        assert answer.header("transfer-encoding") is None
+
+    def test_fields_that_the_application_says_itself(self, server, files):
+        given = [
+            'ETag: "own"',
+            "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT",
+            "Accept-Ranges: bytes",
+            "Date: Tue, 02 Jan 2024 00:00:00 GMT",
+        ]
+        answer = server.get(target("handed", files.small, fields=given))
+        # `header` fails for a field that is there twice.
+        assert answer.header("etag") == '"own"'
+        assert answer.header("last-modified") == "Mon, 01 Jan 2024 00:00:00 GMT"
+        assert answer.header("accept-ranges") == "bytes"
+        assert answer.header("date") == "Tue, 02 Jan 2024 00:00:00 GMT"
+
+    @pytest.mark.parametrize("name", ["small", ".hidden", "name with é", "within", "folder/small"])
+    def test_names(self, server, files, name):
+        assert server.get(target("handed", files.root / name)).body == SMALL
+        at = target("handed", f"/internal/{name}", field="X-Accel-Redirect")
+        assert server.get(at).body == SMALL
+
+    def test_the_name_of_the_field_in_any_case(self, server, files):
+        for field in ("x-sendfile", "X-SENDFILE", "X-SendFile"):
+            assert server.get(target("handed", files.small, field=field)).body == SMALL
+
+    def test_an_empty_file(self, server, files):
+        client = server.http()
+        answer = client.get(target("handed", files.empty))
+        assert (answer.status, answer.body, answer.header("content-length")) == (200, b"", "0")
+        assert client.get("/hello").body == b"hello\n"
+
+    def test_head(self, server, files):
+        client = server.http()
+        answer = client.request("HEAD", target("handed", files.large))
+        assert answer.header("content-length") == str(LARGE_SIZE)
+        assert answer.header("accept-ranges") == "bytes"
+        answer = client.request("HEAD", target("handed", files.sparse))
+        assert answer.header("content-length") == str(5 << 30)
+
+    def test_a_post(self, server, files):
+        client = server.http()
+        assert client.request("POST", target("handed", files.small), body=b"x" * 1000).body == SMALL
+        assert client.get("/hello").body == b"hello\n"
+
+    @pytest.mark.parametrize(
+        ("wanted", "expected"),
+        [
+            ("bytes=0-0", SMALL[:1]),
+            ("bytes=100-199", SMALL[100:200]),
+            ("bytes=4990-", SMALL[4990:]),
+            ("bytes=-10", SMALL[-10:]),
+            ("bytes=4000-999999", SMALL[4000:]),
+        ],
+    )
+    def test_a_range(self, server, files, wanted, expected):
+        client = server.http()
+        answer = client.get(target("handed", files.small), Range=wanted)
+        assert (answer.status, answer.body) == (206, expected)
+        begins = SMALL.index(expected) if len(expected) > 8 else 0
+        field = f"bytes {begins}-{begins + len(expected) - 1}/{len(SMALL)}"
+        assert answer.header("content-range") == field
+        assert client.get("/hello").body == b"hello\n"
+        line, _ = server.wait_requests(2)
+        assert (line.status, line.body_bytes, line.via) == (206, len(expected), "sendfile")
+
+    def test_a_range_beyond_four_gibibytes(self, server, files):
+        answer = server.get(target("handed", files.sparse), Range=f"bytes={FAR}-{FAR + 7}")
+        assert (answer.status, answer.body) == (206, b"far away")
+
+    def test_no_such_range(self, server, files):
+        client = server.http()
+        answer = client.get(target("handed", files.small), Range="bytes=5000-")
+        assert (answer.status, answer.body) == (416, b"")
+        assert answer.header("content-range") == "bytes */5000"
+        assert client.get("/hello").body == b"hello\n"
+
+    @pytest.mark.parametrize("own_type", ["", "text/x-own"])
+    def test_several_ranges(self, server, files, own_type):
+        given = [f"Content-Type: {own_type}"] if own_type else []
+        at = target("handed", files.root / "text.txt", fields=given)
+        answer = server.get(at, Range="bytes=0-9,4990-")
+        assert answer.status == 206
+        kind = answer.header("content-type")
+        assert kind.startswith("multipart/byteranges; boundary=")
+        parts = answer.body.split(b"--" + kind.partition("=")[2].encode())
+        assert parts[1].endswith(b"\r\n\r\n" + SMALL[:10] + b"\r\n")
+        assert parts[2].endswith(b"\r\n\r\n" + SMALL[4990:] + b"\r\n")
+        if own_type:
+            assert b"content-type: text/x-own\r\n" in parts[1].lower()
+
+    @pytest.mark.parametrize("tag", ["ours", "own"])
+    def test_conditions(self, server, files, tag):
+        """They are about what the response says of itself, whoever has said it."""
+        given = ['ETag: "own"'] if tag == "own" else []
+        at = target("handed", files.small, fields=given)
+        client = server.http()
+        found = client.get(at).header("etag")
+        answer = client.get(at, If_None_Match=found)
+        assert (answer.status, answer.body, answer.header("etag")) == (304, b"", found)
+        assert client.get(at, If_None_Match='"other"').body == SMALL
+        assert client.get(at, If_Match=found).status == 200
+        assert client.get(at, If_Match='"other"').status == 412
+        answer = client.get(at, Range="bytes=0-9", If_Range=found)
+        assert (answer.status, answer.body) == (206, SMALL[:10])
+        answer = client.get(at, Range="bytes=0-9", If_Range='"other"')
+        assert (answer.status, answer.body) == (200, SMALL)
+        assert client.get("/hello").body == b"hello\n"
+
+    @pytest.mark.parametrize("date", ["ours", "own"])
+    def test_conditions_of_time(self, server, files, date):
+        given = ["Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT"] if date == "own" else []
+        at = target("handed", files.small, fields=given)
+        client = server.http()
+        found = client.get(at).header("last-modified")
+        assert client.get(at, If_Modified_Since=found).status == 304
+        assert client.get(at, If_Unmodified_Since=found).status == 200
+        assert client.get(at, Range="bytes=0-9", If_Range=found).status == 206
+        assert client.get(at, If_Modified_Since="Wed, 01 Nov 2023 00:00:00 GMT").status == 200
+
+    @pytest.mark.parametrize("status", ["404 Not Found", "403 No", "500 Broken", "201 Made"])
+    def test_another_status(self, server, files, status):
+        """The file is the page of an error: whole, whatever the client has of it."""
+        client = server.http()
+        pairs = [("Range", "bytes=0-9"), ("If-None-Match", "*")]
+        answer = client.request("GET", target("handed", files.small, status=status), pairs)
+        assert (f"{answer.status} {answer.reason}", answer.body) == (status, SMALL)
+        assert answer.header("content-range") is None
+        assert client.get("/hello").body == b"hello\n"
+        assert server.wait_requests(2)[0].status == int(status[:3])
+
+    def test_a_range_that_the_application_has_answered(self, server, files):
+        """As Werkzeug does: 206, Content-Range, Content-Length, and the file is left to us."""
+        fields = ["Content-Range: bytes 100-199/5000", "Accept-Ranges: bytes"]
+        at = target("handed", files.small, fields=fields, length=100, status="206 Partial Content")
+        client = server.http()
+        answer = client.get(at, Range="bytes=100-199")
+        assert (answer.status, answer.body) == (206, SMALL[100:200])
+        assert answer.header("content-range") == "bytes 100-199/5000"
+        assert answer.header("content-length") == "100"
+
+    def test_the_reason_of_the_application(self, server, files):
+        answer = server.get(target("handed", files.small, status="200 As You Like"))
+        assert (answer.reason, answer.body) == ("As You Like", SMALL)
+
+    def test_the_connection_ends_if_the_application_says_so(self, server, files):
+        client = server.http()
+        answer = client.get(target("handed", files.small, fields=["Connection: close"]))
+        assert (answer.body, answer.header("connection")) == (SMALL, "close")
+        assert client.closed_by_peer()
+
+    @pytest.mark.parametrize(
+        ("field", "path"),
+        [
+            ("X-Sendfile", "{outside}/secret"),
+            ("X-Sendfile", "{root}/../root-of-others/secret"),
+            ("X-Sendfile", "{root}-of-others/secret"),
+            ("X-Sendfile", "{root}/folder/../small"),
+            ("X-Sendfile", "{root}/./small"),
+            ("X-Sendfile", "{root}/out"),
+            ("X-Sendfile", "{root}/out-folder/secret"),
+            ("X-Sendfile", "{root}/round"),
+            ("X-Sendfile", "{root}/missing"),
+            ("X-Sendfile", "{root}/small/"),
+            ("X-Sendfile", "{root}/small/below"),
+            ("X-Sendfile", "{root}/folder"),
+            ("X-Sendfile", "{root}/fifo"),
+            ("X-Sendfile", "{root}"),
+            ("X-Sendfile", "{root}/"),
+            ("X-Sendfile", "small"),
+            ("X-Sendfile", "/etc/passwd"),
+            ("X-Sendfile", "/internal/small"),
+            ("X-Sendfile", ""),
+            ("X-Accel-Redirect", "{root}/small"),
+            ("X-Accel-Redirect", "/internal/../root-of-others/secret"),
+            ("X-Accel-Redirect", "/internal/out"),
+            ("X-Accel-Redirect", "/internal/fifo"),
+            ("X-Accel-Redirect", "/internal/missing"),
+            ("X-Accel-Redirect", "/internalsmall"),
+            ("X-Accel-Redirect", "/internal"),
+            ("X-Accel-Redirect", "internal/small"),
+            ("X-Accel-Redirect", ""),
+        ],
+    )
+    def test_what_may_not_be_handed_over(self, server, files, field, path):
+        """404, a line that names no more than the request, and nothing of the application."""
+        at = target(
+            "handed",
+            path.format(root=files.root, outside=files.outside),
+            field=field,
+            fields=["Set-Cookie: session=1", "Cache-Control: max-age=1000"],
+        )
+        client = server.http()
+        answer = client.get(at)
+        assert answer.status == 404
+        assert b"secret" not in answer.body
+        assert answer.header("set-cookie") is None
+        assert answer.header("cache-control") is None
+        assert client.get("/hello").body == b"hello\n"
+        assert server.count_log(NOT_THERE) == 1
+        line, _ = server.wait_requests(2)
+        assert (line.status, line.via, line.cancelled) == (404, None, None)
+
+    def test_a_link_that_leads_out_is_named(self, server, files):
+        server.get(target("handed", files.out))
+        server.wait_for_log(r"^\[fileserve\] security error: .*secret is not under ")
+
+    @pytest.mark.parametrize(
+        ("options", "field"),
+        [
+            ((), "X-Sendfile"),
+            ((), "X-Accel-Redirect"),
+            (("--x-accel-redirect", "/internal={root}"), "X-Sendfile"),
+            (("--x-sendfile", "{root}"), "X-Accel-Redirect"),
+            (("--static-map", "/static={root}"), "X-Sendfile"),
+        ],
+    )
+    def test_without_the_option_it_is_a_field_like_others(
+        self, serve_engine, files, options, field
+    ):
+        """For the server in front, perhaps."""
+        given = [option.format(root=files.root) for option in options]
+        server = serve_engine("contract_files", *given, cores=2)
+        for path in (files.small, "/internal/small", files.outside / "secret"):
+            answer = server.get(target("handed", path, field=field))
+            assert answer.header(field) == str(path)
+            assert answer.body == b"a body that nobody gets"
+        assert [line.via for line in server.wait_requests(3)] == [None] * 3
+
+    def test_several_roots(self, serve_engine, files):
+        server = serve_engine(
+            "contract_files",
+            *("--x-sendfile", f"{files.root}/folder/", "--x-sendfile", f"{files.outside}"),
+            *("--x-accel-redirect", f"/one={files.root}/folder"),
+            *("--x-accel-redirect", f"/one/two/={files.outside}/"),
+            cores=2,
+        )
+        assert server.get(target("handed", files.root / "folder/small")).body == SMALL
+        assert server.get(target("handed", files.outside / "secret")).body == b"secret\n"
+        assert server.get(target("handed", files.small)).status == 404
+        for path, body in (("/one/small", SMALL), ("/one/two/secret", b"secret\n")):
+            answer = server.get(target("handed", path, field="X-Accel-Redirect"))
+            assert answer.body == body
+
+    def test_clients_cannot_ask_for_what_is_internal(self, server, failing, files):
+        answer = failing.get("/internal/handed")
+        assert SMALL not in answer.body
+
+    @pytest.mark.parametrize("body", ["raise-before", "late"])
+    def test_an_exception_before_it_is_sent(self, failing, files, body):
+        """Nothing has left yet: an error like every other, without the fields of the file."""
+        client = failing.http()
+        given = ["Set-Cookie: session=1"]
+        answer = client.get(target("handed", files.small, body=body, fields=given))
+        assert (answer.status, answer.header("set-cookie")) == (500, None)
+        assert client.get("/hello").body == b"hello\n"
+        assert failing.count_log("^RuntimeError: ") == 1
+        assert failing.wait_requests(2)[0].via is None
+
+    def test_replaced_by_an_error(self, server, files):
+        answer = server.get(target("replaced", files.small))
+        assert (answer.status, answer.body) == (503, b"later\n")
+
+    @pytest.mark.parametrize("how", ["handed", "accel"])
+    def test_a_client_that_leaves_while_the_application_runs(self, server, files, how):
+        for _ in range(10):
+            client = server.http()
+            client.send_request(target=target(how, files.large))
+            client.reset()
+        assert server.get(target(how, files.small)).body == SMALL
