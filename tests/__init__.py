@@ -1,5 +1,5 @@
-"""The test suite, and the two small applications that the documentation's commands name.
+"""The test suite, and the small applications that the documentation's commands name.
 
-`tests.cpubound_async` and `tests.sleeping_async` are applications: they import nothing but what a
-server gives them, so that `greenloom -w tests.cpubound_async` works where pytest is not installed.
+`tests.cpubound_async`, `tests.sleeping_async` and `tests.fileserve_async` are applications: they
+import nothing but what a server gives them, so that `greenloom -w tests.cpubound_async` works where pytest is not installed.
 """

@@ -12,7 +12,7 @@ from textwrap import dedent, indent
 
 import pytest
 
-from .support import ends, running, until, uwsgi_request
+from .support import ROOT, ends, running, until, uwsgi_request
 
 NUMBERS = b"".join(b"<h1>%d</h1>" % i for i in range(1, 10000))
 AWAKE = b"".join(b"awake %d\n" % i for i in range(1, 11))
@@ -86,6 +86,32 @@ RUNS = [
     ),
 ]
 
+# "See tests/fileserve_async.py for an example": of files beside other requests. The documentation
+# starts its examples with these commands. (the command, its port, protocol)
+FILES = [
+    ("./uwsgi --socket :3031 -w tests.fileserve_async --async 10", ":3031", "uwsgi"),
+    ("./uwsgi --http-socket :9090 -w tests.fileserve_async --async 10", ":9090", "http"),
+    (
+        "uwsgi --http-socket :9090 --async 10 --wsgi-file tests/fileserve_async.py",
+        ":9090",
+        "http",
+    ),
+    ("uwsgi --async 100 --ugreen --socket :3031 -w tests.fileserve_async", ":3031", "uwsgi"),
+    ("uwsgi --async 10 --ugreen --http-socket :9090 -w tests.fileserve_async", ":9090", "http"),
+    (
+        "./uwsgi --plugin greenlet --async 10 --greenlet --http-socket :9090"
+        " -w tests.fileserve_async",
+        ":9090",
+        "http",
+    ),
+    ("uwsgi --gevent 100 --http-socket :9090 --module tests.fileserve_async", ":9090", "http"),
+    (
+        "uwsgi --asyncio 10 --http-socket :9090 --greenlet --wsgi-file tests/fileserve_async.py",
+        ":9090",
+        "http",
+    ),
+]
+
 # Python of the documentation, its print a function; before and after it only what makes the lines a
 # whole application. (the lines, options that they need beside --async)
 WAITS = [
@@ -148,10 +174,10 @@ def as_greenloom(seed):
     return re.sub(r"^(\./)?uwsgi ", "greenloom ", seed)
 
 
-def ask(server, protocol):
+def ask(server, protocol, path="/"):
     if protocol == "http":
-        return server.get("/")
-    head, _, body = uwsgi_request(server.port, "/").partition(b"\r\n\r\n")
+        return server.get(path)
+    head, _, body = uwsgi_request(server.port, path).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n"), head
     return body
 
@@ -164,6 +190,24 @@ def test_runs_as_written(seed, listens_on, protocol, body):
         with ThreadPoolExecutor(10) as clients:
             answers = list(clients.map(lambda _: ask(server, protocol), range(10)))
         assert answers == [body] * 10
+
+
+@pytest.mark.parametrize(("seed", "listens_on", "protocol"), FILES, ids=[f[0] for f in FILES])
+def test_files_as_written(seed, listens_on, protocol):
+    with running(as_greenloom(seed), listens_on) as server:
+        names = ["fileserve_async.py", "__init__.py", "harness/http.py", "contract/test_files.py"]
+        expected = [(ROOT / "tests" / name).read_bytes() for name in names * 5]
+        with ThreadPoolExecutor(10) as clients:
+            found = list(clients.map(lambda name: ask(server, protocol, f"/{name}"), names * 5))
+        assert found == expected
+        if protocol == "http":
+            for path in ("/missing", "/../README.md", "/contract", "/", "/%00"):
+                assert server.request("GET", path)[0] in (400, 404), path
+            status, headers, body = server.request("HEAD", "/fileserve_async.py")
+            assert (status, body) == (200, b"")
+            assert headers["Content-Length"] == str(len(expected[0]))
+        lines = r"GET /harness/http\.py => .* via sendfile\(\) "
+        until(lambda: len(re.findall(lines, server.log())) == 5, "the request lines")
 
 
 @pytest.mark.parametrize(
