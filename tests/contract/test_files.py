@@ -9,11 +9,12 @@ import gzip
 import hashlib
 import os
 import random
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -22,7 +23,7 @@ from tests.harness.http import Truncated
 from tests.harness.server import APPS
 from tests.harness.waiting import until
 
-KIB, MIB = 1 << 10, 1 << 20
+MIB = 1 << 20
 FULL = r"\[DANGER\] async queue is full !!!$"
 FAILS = [r"Traceback", r"^\w*(Error|Gone): ", r"^OSError"]
 SMALL = b"".join(b"%07d\n" % number for number in range(625))
@@ -79,6 +80,7 @@ def files(tmp_path_factory):
     (root / "folder").mkdir()
     (root / "folder" / "small").write_bytes(SMALL)
     (root / "name with é").write_bytes(SMALL)
+    (root / "100%25").write_bytes(b"a percent sign")
     os.mkfifo(root / "fifo")
     (root / "out").symlink_to(outside / "secret")
     (root / "out-folder").symlink_to(outside)
@@ -491,8 +493,26 @@ class TestWrapper:
         assert answer.body == SMALL * 200
         assert line_of(server, "sized_parts").switches == 200
 
-    def test_start_response_after_it(self, server, files):
+    def test_start_response_before_the_file_is_opened(self, server, files):
         assert server.get(target("wrapper", files.small, early="")).body == SMALL
+
+    def test_behind_what_was_written(self, server, files):
+        answer = server.get(target("wrapper", files.small, early="<"))
+        assert answer.body == b"<" + SMALL
+
+    def test_a_close_that_fails(self, failing, files):
+        """The file is sent all the same."""
+        client = begun(failing, target("wrapper", files.large, close="fails"))
+        failing.wait_for_log(r"^RuntimeError: in close\(\)$")
+        assert rest(client) == files.large_hash
+        assert client.get("/hello").body == b"hello\n"
+        assert failing.count_log("^it file closed$") == 1
+
+    @pytest.mark.parametrize("kind", ["file", "raw"])
+    def test_a_file_without_a_size(self, server, kind):
+        """The kernel's own ones have none; read() gives something."""
+        answer = server.get(target("wrapper", "/proc/version", **{"as": kind}))
+        assert answer.body == Path("/proc/version").read_bytes()
 
 
 class TestFraming:
@@ -740,6 +760,20 @@ def test_a_reload_while_a_file_is_sent(start, fresh_engine, files, how):
 
 
 @pytest.mark.parametrize("how", WAYS)
+def test_a_stop_while_a_file_is_sent(start, fresh_engine, files, how):
+    """As every request that has begun, it ends in order."""
+    server = start(2, by=fresh_engine)
+    client = begun(server, target(how, files.large))
+    # It has gone as far as it can.
+    assert server.get("/hello").body == b"hello\n"
+    server.signal(signal.SIGTERM)
+    server.wait_for_log("^requests in flight have ")
+    assert rest(client) == files.large_hash
+    assert server.wait_exit() == 0
+    assert line_of(server, how if how != "accel" else "handed").body_bytes == LARGE_SIZE
+
+
+@pytest.mark.parametrize("how", WAYS)
 def test_many_at_once(server, files, how):
     """Ranges of random length, each complete and none of another's bytes."""
     data = files.large.read_bytes()
@@ -834,6 +868,13 @@ class TestHandedOver:
         assert server.get(target("handed", files.root / name)).body == SMALL
         at = target("handed", f"/internal/{name}", field="X-Accel-Redirect")
         assert server.get(at).body == SMALL
+
+    def test_a_name_with_escapes(self, server, files):
+        """X-Accel-Redirect is a URI, as in nginx; X-Sendfile is a path."""
+        name = quote("/internal/name with é")
+        answer = server.get(target("handed", name, field="X-Accel-Redirect"))
+        assert (answer.status, answer.body) == (200, SMALL)
+        assert server.get(target("handed", f"{files.root}/100%25")).body == b"a percent sign"
 
     def test_the_name_of_the_field_in_any_case(self, server, files):
         for field in ("x-sendfile", "X-SENDFILE", "X-SendFile"):

@@ -77,4 +77,40 @@ async def twice(request):
         request.say("refused")
 
 
+async def raises(request):
+    """Fails behind the file, or where the client has left meanwhile."""
+    await request.start()
+    try:
+        await request.send({"type": "http.response.pathsend", "path": str(FILES / request.name)})
+        raise RuntimeError("after pathsend")
+    except OSError as error:
+        request.say(f"saw {type(error).__name__}")
+        raise
+
+
+async def handed(request):
+    """Hands the file over in a field, and sends a body that nobody gets, as `body` says."""
+    field = request.query.get("field", "X-Sendfile")
+    prefix = "/internal" if field == "X-Accel-Redirect" else FILES
+    path = request.query.get("path", f"{prefix}/{request.name}")
+    headers = [TEXT, (field.lower().encode(), os.fsencode(path)), (b"x-own", b"kept")]
+    if "length" in request.query:
+        headers.append((b"content-length", request.query["length"].encode()))
+    if request.query.get("body") == "raise-before":
+        raise RuntimeError("before the response")
+    await request.start(int(request.query.get("status", "200")), headers)
+    match request.query.get("body"):
+        case "raise":
+            raise RuntimeError("before the body")
+        case "parts":
+            for _ in range(5):
+                await request.part(b"x" * 1000)
+            await request.part(b"", more=False)
+        case "pathsend":
+            await request.send({"type": "http.response.pathsend", "path": str(FILES / "small")})
+        case _:
+            await request.part(b"a body that nobody gets", more=False)
+    request.say("goes on")
+
+
 application = application_of(globals())

@@ -58,6 +58,8 @@ class Request:
         def close(close=file.close):
             self.say("file closed")
             close()
+            if "close" in self.query:
+                raise RuntimeError("in close()")
 
         file.close = close
         return file
@@ -272,7 +274,9 @@ class Reader:
 
 def wrapper(request):
     if "early" in request.query:
-        request.start()
+        write = request.start()
+        if request.query["early"]:
+            write(request.query["early"].encode())
     file = source(request)
     match request.query.get("after"):
         case "read":
