@@ -103,6 +103,12 @@ fn open_and_verify(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Resu
     if found.starts_with(&root) { Ok(file) } else { Err(io::ErrorKind::CrossesDevices.into()) }
 }
 
+/// Opens a file for reading without waiting for the other end of a pipe.
+pub fn open_without_waiting(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    Ok(File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
+}
+
 /// The path of an open file, as the kernel has it.
 pub fn real_path(fd: impl AsFd) -> io::Result<PathBuf> {
     use std::os::fd::AsRawFd as _;

@@ -91,6 +91,7 @@ pub use greenloom_config as config;
 pub use greenloom_proto as proto;
 pub use greenloom_reactor::{Batch, Wake};
 pub use greenloom_sys::clock;
+pub use greenloom_sys::files::open_without_waiting;
 pub use greenloom_sys::net::Peer;
 pub use greenloom_sys::question::{self, Question, Thread};
 pub use in_flight::{Doing, InFlight};

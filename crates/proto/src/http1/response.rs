@@ -160,7 +160,8 @@ impl HeadWriter<'_> {
     }
 
     /// The file that the application has handed over, if it has, and its other fields, each with its line end: the head is
-    /// taken back, for that of the file. Its `Content-Length` is that of a body which is not sent.
+    /// taken back, for that of the file. Its `Content-Length` is that of a body which is not sent; its `Connection: close` is
+    /// among them.
     pub fn take_handed(&mut self) -> Option<(Handed, Vec<u8>)> {
         let handed = self.handed.take().filter(|_| self.failed.is_none())?;
         let head = self.out.split_off(self.start);
@@ -168,11 +169,22 @@ impl HeadWriter<'_> {
         let _status = lines.next();
         let is_length =
             |line: &&[u8]| line.get(..15).is_some_and(|name| name.eq_ignore_ascii_case(b"Content-Length:"));
-        Some((handed, lines.filter(|line| !is_length(line)).flatten().copied().collect()))
+        let mut kept: Vec<u8> = lines.filter(|line| !is_length(line)).flatten().copied().collect();
+        if self.close {
+            kept.extend_from_slice(CLOSE_LINE);
+        }
+        Some((handed, kept))
     }
 
     /// Adds fields that [`Self::take_handed`] gave: checked, and whole lines.
     pub fn checked_lines(&mut self, lines: &[u8]) {
+        let lines = match lines.strip_suffix(CLOSE_LINE) {
+            Some(lines) => {
+                self.close = true;
+                lines
+            }
+            None => lines,
+        };
         self.out.extend_from_slice(lines);
         let count = lines.split_inclusive(|&byte| byte == b'\n').count();
         self.field_count += u32::try_from(count).unwrap_or(u32::MAX);
@@ -316,12 +328,30 @@ impl HeadWriter<'_> {
     }
 }
 
+/// What an application's wish to end the connection is kept as.
+const CLOSE_LINE: &[u8] = b"Connection: close\r\n";
+
 /// Whether whole field lines have one of this name.
 pub fn has_field(lines: &[u8], name: &[u8]) -> bool {
     lines.split_inclusive(|&byte| byte == b'\n').any(|line| {
         line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
             && line.get(name.len()) == Some(&b':')
     })
+}
+
+/// The value of the first of whole field lines that has this name.
+pub fn field_value<'a>(lines: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    lines.split_inclusive(|&byte| byte == b'\n').find_map(|line| {
+        let (start, rest) = line.split_at_checked(name.len())?;
+        let value = rest.strip_prefix(b":").filter(|_| start.eq_ignore_ascii_case(name))?;
+        Some(chars::trim(value.strip_suffix(b"\r\n").unwrap_or(value)))
+    })
+}
+
+/// Whole field lines without those of this name.
+pub fn without_field(lines: &[u8], name: &[u8]) -> Vec<u8> {
+    let lines = lines.split_inclusive(|&byte| byte == b'\n');
+    lines.filter(|line| !has_field(line, name)).flatten().copied().collect()
 }
 
 /// Appends the line in front of a chunk of `len` bytes (RFC 9112 §7.1). Nothing for 0: that would be the end.

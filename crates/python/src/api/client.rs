@@ -12,6 +12,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
+use greenloom_worker::open_without_waiting;
+
 use super::info::require_server;
 use super::request::Given;
 use super::{Text, request, sockets};
@@ -115,18 +117,22 @@ fn sendfile(
         sockets::close_quietly(py, fd);
         return sent.map(|()| Some(true));
     }
-    if what.hasattr("flush")? {
-        what.call_method0("flush")?;
-    }
-    let fd = what.call_method0("fileno")?.extract()?;
-    let sent = borrow(fd).and_then(|file| send_range(py, request_context, &file, pos, size));
-    what.call_method0("close")?;
-    sent.map(|()| Some(true))
+    let sent = (|| {
+        if what.hasattr("flush")? {
+            what.call_method0("flush")?;
+        }
+        let fd = what.call_method0("fileno")?.extract()?;
+        borrow(fd).and_then(|file| send_range(py, request_context, &file, pos, size))
+    })();
+    let closed = what.call_method0("close");
+    sent?;
+    closed.map(|_| Some(true))
 }
 
 fn open(path: &Text) -> io::Result<File> {
     use std::os::unix::ffi::OsStrExt;
-    File::open(std::ffi::OsStr::from_bytes(&path.0))
+    // What is no regular file is refused; until that is known nobody waits for whoever writes into a FIFO.
+    open_without_waiting(std::path::Path::new(std::ffi::OsStr::from_bytes(&path.0)))
 }
 
 /// The file behind a descriptor that stays the application's.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
-use greenloom_worker::{CoreId, Worker, Written};
+use greenloom_worker::{CoreId, Worker, Written, open_without_waiting};
 use pyo3::exceptions::{PyIsADirectoryError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
@@ -211,12 +211,12 @@ pub(super) fn send<'py>(
             let named = |error: io::Error| {
                 PyOSError::new_err((error.raw_os_error().unwrap_or(0), reason_of(&error), path.clone()))
             };
-            // Before it is opened: that would wait for who writes into a FIFO.
-            if !path.metadata().map_err(named)?.is_file() {
+            let file = open_without_waiting(&path).map_err(named)?;
+            let facts = file.metadata().map_err(named)?;
+            if !facts.is_file() {
                 return Err(PyIsADirectoryError::new_err(format!("{} is no regular file", path.display())));
             }
-            let file = File::open(&path).map_err(named)?;
-            let len = file.metadata().map_err(named)?.len();
+            let len = facts.len();
             give(py, server, core, Part::File(Some(file), len), len, false)
         }
         other => Err(PyValueError::new_err(format!(

@@ -123,5 +123,7 @@ fn regular(fd: RawFd) -> Option<(File, u64)> {
     // `fileno()` just now and would have raised if closed; `ManuallyDrop` leaves closing it to that object.
     let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
     let metadata = file.metadata().ok()?;
-    if metadata.is_file() { Some((file.try_clone().ok()?, metadata.len())) } else { None }
+    // Files of /proc and /sys have bytes and no size: they are read.
+    let has_size = metadata.is_file() && metadata.len() > 0;
+    if has_size { Some((file.try_clone().ok()?, metadata.len())) } else { None }
 }

@@ -197,11 +197,10 @@ fn begin(py: Python<'_>, server: &'static Server, core: CoreId, result: Bound<'_
     {
         slot.known_length.set(Some(rest.len));
         slot.iterable.set(Some(result.unbind()));
-        if let Some(step) = write_rest(server, core, rest)? {
-            return Ok(step);
-        }
+        let step = write_rest(server, core, rest)?;
+        server.worker.borrow_mut().count_switches(core, 1);
         // Its core is not needed for the file to be sent.
-        return Ok(Step::Complete);
+        return Ok(step.unwrap_or(Step::Complete));
     }
     let iterator = result.try_iter();
     returned(py, server, core);
@@ -293,7 +292,15 @@ fn iterate(py: Python<'_>, server: &'static Server, core: CoreId) -> PyResult<St
                 match wrapper.map(|wrapper| wrapper.get().rest(py)) {
                     Some(Some(rest)) => {
                         if let Some(step) = write_rest(server, core, rest)? {
+                            server.worker.borrow_mut().count_switches(core, 1);
                             return Ok(step);
+                        }
+                        // A client that reads slowly keeps the iterable from opening more.
+                        if server.worker.borrow().has_queued_output(core) {
+                            server.worker.borrow_mut().stall(core);
+                            if let Some(step) = pause_between(py, server, core)? {
+                                return Ok(step);
+                            }
                         }
                     }
                     _ => other_part(&part)?,
@@ -308,10 +315,8 @@ fn write_rest(server: &'static Server, core: CoreId, rest: Rest) -> PyResult<Opt
     begin_response(server, core)?;
     let mut worker = server.worker.borrow_mut();
     if worker.body_is_dropped(core) {
-        worker.count_switches(core, 1);
         return Ok(Some(Step::Complete));
     }
-    worker.count_switches(core, 1);
     let written = worker.send_file(core, rest.file, rest.offset, rest.len);
     Ok((written == Written::Gone).then_some(Step::Gone))
 }

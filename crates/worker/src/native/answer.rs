@@ -8,7 +8,9 @@ use greenloom_config::{ExpiresRule, ExpiresSubject};
 use greenloom_proto::http1::conditional::{Conditions, Validators, Verdict, push_etag};
 use greenloom_proto::http1::date::parse_http_date;
 use greenloom_proto::http1::ranges::{self, ByteRange, Wanted};
-use greenloom_proto::http1::response::{Exchange, Framed, ResponseError, begin, has_field, http_date};
+use greenloom_proto::http1::response::{
+    Exchange, Framed, ResponseError, begin, field_value, has_field, http_date, without_field,
+};
 use greenloom_sys::files;
 
 use super::mime::Types;
@@ -21,6 +23,9 @@ const SMALL: u64 = 32 * 1024;
 /// A file that was changed so lately may change again without any difference in its time: its tag is a weak one. In
 /// nanoseconds; the clocks of file systems tick every 4 ms or so.
 const SETTLED_NS: u64 = 20_000_000;
+
+/// An application that says so has answered the request's `Range` by itself.
+const PARTIAL: &[u8] = b"206";
 
 /// What an application has said of a file that it has handed over.
 #[derive(Debug)]
@@ -87,18 +92,31 @@ pub(crate) fn answer(scene: &Scene<'_>, found: FoundFile) -> Result<Answer, Resp
         etag.extend_from_slice(coding.name().as_bytes());
     }
     etag.push(b'"');
-    let (status, plan) = plan(scene, &etag, facts.modified_s, facts.len, now_s);
-    let content_type = match scene.handed {
-        Some(handed) if has_field(&handed.fields, b"Content-Type") => None,
-        _ => scene.types.of(&found.name).map(str::as_bytes),
+    let handed = scene.handed.map(|handed| handed.fields.as_slice()).unwrap_or_default();
+    // What the application says of its file is what clients know.
+    let own_etag = field_value(handed, b"ETag");
+    let own_modified = field_value(handed, b"Last-Modified").and_then(|text| parse_http_date(text, now_s));
+    let validators =
+        Validators { etag: own_etag.unwrap_or(&etag), modified_s: own_modified.unwrap_or(facts.modified_s) };
+    let (status, plan) = plan(scene, &validators, facts.len, now_s);
+    let own_type = field_value(handed, b"Content-Type").map(<[u8]>::to_vec);
+    let content_type = match &own_type {
+        Some(own) => Some(own.as_slice()),
+        None => scene.types.of(&found.name).map(str::as_bytes),
     };
 
     let mut bytes = Vec::with_capacity(512);
     let mut head = begin(&mut bytes, &scene.exchange, &status)?;
-    if let Some(handed) = scene.handed {
-        head.checked_lines(&handed.fields);
+    let mut own_fields = handed.to_vec();
+    if scene.handed.is_some_and(|handed| handed.status.starts_with(PARTIAL)) {
+        // It has answered a range already, as Flask does, and means a part of this file: of which the server knows more.
+        own_fields = without_field(&own_fields, b"Content-Range");
     }
-    let says = |name: &[u8]| scene.handed.is_some_and(|handed| has_field(&handed.fields, name));
+    if matches!(plan, Plan::Several(..)) {
+        own_fields = without_field(&own_fields, b"Content-Type");
+    }
+    head.checked_lines(&own_fields);
+    let says = |name: &[u8]| has_field(handed, name);
     let mut line = Vec::new();
     if let Some(expires_s) = expires(scene, &found, content_type).filter(|_| !says(b"Expires")) {
         head.field(b"Expires", &http_date(expires_s))?;
@@ -110,8 +128,9 @@ pub(crate) fn answer(scene: &Scene<'_>, found: FoundFile) -> Result<Answer, Resp
         line.extend_from_slice(b"multipart/byteranges; boundary=");
         line.extend_from_slice(boundary);
         head.field(b"Content-Type", &line)?;
-    } else if let (Some(media_type), false) =
-        (content_type, matches!(plan, Plan::Nothing | Plan::Empty | Plan::Unsatisfiable))
+    } else if own_type.is_none()
+        && let (Some(media_type), false) =
+            (content_type, matches!(plan, Plan::Nothing | Plan::Empty | Plan::Unsatisfiable))
     {
         head.field(b"Content-Type", media_type)?;
     }
@@ -132,7 +151,9 @@ pub(crate) fn answer(scene: &Scene<'_>, found: FoundFile) -> Result<Answer, Resp
     if !says(b"ETag") {
         head.field(b"ETag", &etag)?;
     }
-    head.field(b"Accept-Ranges", b"bytes")?;
+    if !says(b"Accept-Ranges") {
+        head.field(b"Accept-Ranges", b"bytes")?;
+    }
     if found.varies && !says(b"Vary") {
         head.field(b"Vary", b"Accept-Encoding")?;
     }
@@ -160,9 +181,10 @@ pub(crate) fn answer(scene: &Scene<'_>, found: FoundFile) -> Result<Answer, Resp
 }
 
 /// RFC 9110 §13.2.2, then §14.2. What an application has handed over with a status of its own is sent as it says.
-fn plan(scene: &Scene<'_>, etag: &[u8], modified_s: u64, length: u64, now_s: u64) -> (Vec<u8>, Plan) {
+fn plan(scene: &Scene<'_>, validators: &Validators<'_>, length: u64, now_s: u64) -> (Vec<u8>, Plan) {
     if let Some(handed) = scene.handed
         && !handed.status.starts_with(b"200")
+        && !handed.status.starts_with(PARTIAL)
     {
         return (handed.status.clone(), Plan::Whole);
     }
@@ -188,16 +210,18 @@ fn plan(scene: &Scene<'_>, etag: &[u8], modified_s: u64, length: u64, now_s: u64
         if_unmodified_since: field(3),
         if_range: field(4),
     };
-    let validators = Validators { etag, modified_s };
-    match conditions.evaluate(&validators, now_s) {
+    match conditions.evaluate(validators, now_s) {
         Verdict::NotModified => return (b"304".to_vec(), Plan::Nothing),
         Verdict::Failed => return (b"412".to_vec(), Plan::Empty),
         Verdict::Proceed => {}
     }
-    let ok = scene.handed.map_or_else(|| b"200".to_vec(), |handed| handed.status.clone());
+    let ok = scene
+        .handed
+        .filter(|handed| !handed.status.starts_with(PARTIAL))
+        .map_or_else(|| b"200".to_vec(), |handed| handed.status.clone());
     // §14.2: of GET alone.
     let Some(range) = field(5).filter(|_| scene.request.method() == b"GET") else { return (ok, Plan::Whole) };
-    if !conditions.range_applies(&validators, now_s) {
+    if !conditions.range_applies(validators, now_s) {
         return (ok, Plan::Whole);
     }
     let mut wanted = Vec::new();

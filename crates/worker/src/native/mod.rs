@@ -465,8 +465,10 @@ impl Worker {
         if slot.cancelled.is_some() {
             return Written::Gone;
         }
-        slot.sent_file = true;
-        if len <= SMALL
+        let has_body = slot.response.body != BodyMode::None && len > 0;
+        slot.sent_file |= has_body;
+        if has_body
+            && len <= SMALL
             && let Some(bytes) = read_small(&file, offset, len)
         {
             // With the head, in one send.
