@@ -18,6 +18,8 @@ MOUNT = ("--cgi", f"/cgi-bin={FOLDER}")
 PLAIN = ROOT / "target" / "release" / "greenloom"
 """The executable without an interpreter; GREENLOOM_PLAIN names another one."""
 
+WAKER = "anon_inode:[eventfd]"
+
 HEAD = r"printf 'Content-Type: text/plain\n\n'; "
 """What most scripts begin with."""
 
@@ -111,12 +113,14 @@ class Notes:
 
 
 def adopt_helpers(server: Server) -> None:
-    """The first script starts the helper threads: the eventfd that wakes the loop for them stays.
+    """What a worker may have more than after its start, and nothing else.
 
-    One, and nothing else, is what a worker may have more than after its start.
+    The eventfd with which helper threads wake the loop, and the directories files are sent from.
     """
     for pid, before in server.baseline.items():
-        new = {f: w for f, w in procs.open_files(pid).items() if f not in before}
-        kept = [fd for fd, what in new.items() if what == "anon_inode:[eventfd]"]
-        if kept and "helpers" not in before.values():
-            before[-1] = "helpers"
+        adopted = {what for fd, what in before.items() if fd < 0}
+        for fd, what in procs.open_files(pid).items():
+            is_root = any(option.endswith(f"={what}") for option in server.options)
+            if fd not in before and what not in adopted and (what == WAKER or is_root):
+                before[-fd] = what
+                adopted.add(what)

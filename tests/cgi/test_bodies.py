@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tests.cgi.scripts import HEAD, do, says, send
+from tests.cgi.scripts import HEAD, MOUNT, do, says, send
 from tests.harness import procs
 from tests.harness.http import chunked
 from tests.harness.waiting import until
@@ -124,11 +124,29 @@ class TestCollected:
         assert most - before < 5 << 20, f"{(most - before) >> 10} KiB more"
 
 
-class TestEarly:
-    EARLY = ("--body-early", "/cgi-bin")
+@pytest.fixture
+def early(beside):
+    """Scripts that start before their body is there, beside an application."""
 
-    def test_the_first_piece_is_answered_before_the_second_is_sent(self, scripts):
-        server = scripts(*self.EARLY)
+    def start(*options, **how):
+        words = ("--async", "2", "--ugreen", "--body-early", "/cgi-bin")
+        return beside("hello", *MOUNT, *words, *options, **how)
+
+    return start
+
+
+class TestEarly:
+    def test_it_needs_no_suspend_engine(self, scripts):
+        server = scripts("--body-early", "/cgi-bin")
+        client = server.http()
+        client.send(head(HEAD + "echo started; cat", 4))
+        found = client.read_head()
+        assert client.read_chunk() == b"started\n"
+        client.send(b"body")
+        assert client.read_body(found).body == b"body"
+
+    def test_the_first_piece_is_answered_before_the_second_is_sent(self, early):
+        server = early()
         with server.http() as client:
             client.send(head(ECHO, 9) + b"one")
             found = client.read_head()
@@ -140,8 +158,8 @@ class TestEarly:
             assert client.read_body(found).body == b"end"
             assert says(client, r"X-A: 1\n\nnext").body == b"next"
 
-    def test_it_starts_at_the_head(self, scripts):
-        server = scripts(*self.EARLY)
+    def test_it_starts_at_the_head(self, early):
+        server = early()
         client = server.http()
         client.send(head(HEAD + "echo started; cat", 4))
         found = client.read_head()
@@ -149,24 +167,24 @@ class TestEarly:
         client.send(b"body")
         assert client.read_body(found).body == b"body"
 
-    def test_a_chunked_body_is_411(self, scripts):
-        server = scripts(*self.EARLY)
+    def test_a_chunked_body_is_411(self, early):
+        server = early()
         client = server.http()
         client.send(head(ECHO) + chunked(b"body"))
         assert client.read_response().status == 411
         assert client.closed_by_peer()
         server.wait_for_log("needs a body with a Content-Length")
 
-    def test_expect_100_is_answered(self, scripts):
-        server = scripts(*self.EARLY)
+    def test_expect_100_is_answered(self, early):
+        server = early()
         client = server.http()
         client.send(head(ECHO, 4, "Expect: 100-continue"))
         assert client.read_head().status == 100
         client.send(b"body")
         assert client.read_response().body == b"body"
 
-    def test_a_large_one(self, scripts):
-        server = scripts(*self.EARLY)
+    def test_a_large_one(self, early):
+        server = early()
         with server.http() as client:
             body = bytes_of(5_000_000)
             sender = threading.Thread(target=client.send, args=(head(ECHO, len(body)) + body,))
@@ -175,8 +193,8 @@ class TestEarly:
             sender.join()
             assert says(client, r"X-A: 1\n\nnext").body == b"next"
 
-    def test_one_that_reads_slowly_holds_the_client_back(self, scripts, gate):
-        server = scripts(*self.EARLY, "--cgi-env", f"GATE={gate.path}")
+    def test_one_that_reads_slowly_holds_the_client_back(self, early, gate):
+        server = early("--cgi-env", f"GATE={gate.path}")
         worker = server.worker()
         client = server.http(timeout_s=0.5)
         code = "dd bs=1 count=1 <$GATE >/dev/null 2>&1; " + DIGEST
@@ -201,8 +219,8 @@ class TestEarly:
             whole.update(piece)
         assert digest == whole.hexdigest()
 
-    def test_one_that_answers_without_reading(self, scripts):
-        server = scripts(*self.EARLY)
+    def test_one_that_answers_without_reading(self, early):
+        server = early()
         client = server.http()
         client.send(head(HEAD + "echo deaf", 1_000_000) + b"a little")
         assert client.read_response().body == b"deaf\n"
@@ -210,8 +228,8 @@ class TestEarly:
         client.half_close()
         assert client.closed_by_peer()
 
-    def test_a_client_that_leaves_in_the_middle_ends_it(self, scripts, notes):
-        server = scripts(*self.EARLY, *notes.options)
+    def test_a_client_that_leaves_in_the_middle_ends_it(self, early, notes):
+        server = early(*notes.options)
         client = server.http()
         client.send(head("echo pid $$ >>$NOTES; " + HEAD + "cat; sleep 1000", 10) + b"half")
         client.read_head()
@@ -219,18 +237,16 @@ class TestEarly:
         notes.wait(1)
         notes.wait_gone()
 
-    def test_a_client_that_stops_sending_is_408_or_cut(self, scripts, notes):
-        server = scripts(
-            *self.EARLY, "--body-timeout", "0.3", "--body-min-rate", "0", *notes.options
-        )
+    def test_a_client_that_stops_sending_is_408_or_cut(self, early, notes):
+        server = early("--body-timeout", "0.3", "--body-min-rate", "0", *notes.options)
         client = server.http()
         client.send(head("echo pid $$ >>$NOTES; cat; sleep 1000", 10) + b"half")
         assert client.read_response().status == 408
         notes.wait(1)
         notes.wait_gone()
 
-    def test_what_is_too_large_is_413_before_a_script_starts(self, scripts, notes):
-        server = scripts(*self.EARLY, "--limit-post", "1000", *notes.options)
+    def test_what_is_too_large_is_413_before_a_script_starts(self, early, notes):
+        server = early("--limit-post", "1000", *notes.options)
         client = server.http()
         client.send(head("echo started >>$NOTES; " + ECHO, 1001))
         assert client.read_response().status == 413

@@ -133,7 +133,7 @@ class TestLocal:
     def test_the_one_left_behind_may_run_on(self, scripts, notes, tmp_path):
         write(tmp_path / "own/says", SAYS)
         server = scripts("--cgi", f"/own={tmp_path}/own", *notes.options)
-        code = r"printf 'Location: /own/says\n\n'; exec >&-; echo pid $$ >>$NOTES; sleep 0.2; echo end >>$NOTES"
+        code = r"printf 'Location: /own/says\n\n'; exec >&-; sleep 0.2; echo end >>$NOTES"
         assert do(server, code).status == 200
         notes.wait_for("end")
 
