@@ -1,11 +1,11 @@
-"""Which requests are for scripts: modifier 9 of the uwsgi protocol and of listeners, DOCUMENT_ROOT."""
+"""Which requests are for scripts: modifier 9 of packets and of listeners, DOCUMENT_ROOT."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.cgi.scripts import FOLDER, HEAD, MOUNT, do, says, write
-from tests.harness.http import Client, Truncated
+from tests.harness.http import Truncated
 from tests.harness.uwsgi import packet, variables
 
 CGI = 9
@@ -60,7 +60,7 @@ class TestModifier:
     def test_nginx_asks_for_scripts(self, beside, nginx):
         server = beside("hello", *MOUNT, **UWSGI)
         front = nginx(server, "uwsgi_modifier1 9;")
-        with Client(front.address) as client:
+        with front.client() as client:
             answer = do(client, HEAD + "cat", method="POST", body=b"through nginx" * 9000)
             assert answer.body == b"through nginx" * 9000
 
@@ -93,9 +93,15 @@ class TestPackets:
     def test_a_local_redirect(self, beside):
         server = beside("echo", *MOUNT, **UWSGI)
         code = r"printf 'Location: /there?x=1\n\n'"
-        found = ask(server, "/cgi-bin/do", code, "POST", b"body").json()
+        found = ask(server, "/cgi-bin/do", code, "POST", b"body", modifier=0).json()
         assert (found["method"], found["path"], found["query"]) == ("GET", "/there", "x=1")
         assert found["length"] == 0
+
+    def test_a_local_redirect_keeps_the_modifier(self, beside, tmp_path):
+        write(tmp_path / "own/who", WHO)
+        write(tmp_path / "own/moves", "#!/bin/sh\nprintf 'Location: /who/x\\n\\n'\n")
+        server = beside("hello", "--cgi", f"{tmp_path}/own", **UWSGI)
+        assert ask(server, "/moves").body == b"script /who|/x"
 
     def test_head(self, scripts):
         server = scripts(**UWSGI)
