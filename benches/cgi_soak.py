@@ -29,6 +29,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = os.environ.get("GREENLOOM_PLAIN", str(ROOT / "target" / "release" / "greenloom"))
+# Without what would configure the server.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("UWSGI_", "GREENLOOM"))}
 BOUND = re.compile(r"bound to TCP address 127\.0\.0\.1:(\d+)")
 WORKER = re.compile(r"spawned greenloom worker 1 \(pid: (\d+)")
 READY = "greenloom is ready"
@@ -127,7 +129,7 @@ class Server:
                     PROGRAM, "--http-socket", "127.0.0.1:0", "--cgi", f"/cgi-bin={scripts}",
                     "--cgi-env", f"{MARK}={os.getpid()}", "--disable-logging", *options,
                 ],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder, env=ENVIRONMENT,
             )  # fmt: skip
         wait(lambda: READY in self.log.read_text(errors="replace"), "the ready line")
         text = self.log.read_text(errors="replace")
@@ -212,9 +214,11 @@ def soak(server: Server, args: argparse.Namespace) -> int:
         wrong.append(f"exit status {code}, log: {complaints[:5]}")
     print(
         f"cgi_soak: {args.runs:,} runs ({tally.answers:,} answers, "
-        f"{tally.departures:,} departures), {len(tally.mismatches)} mismatches, {(args.runs - warm) / seconds:,.0f} runs/s, "
+        f"{tally.departures:,} departures), {len(tally.mismatches)} mismatches, "
+        f"{(args.runs - warm) / seconds:,.0f} runs/s, "
         f"{tally.bytes / 1e6:,.0f} MB, zombies {zombies}, "
-        f"processes left {len(children) + len(left)}, descriptors {before['fds']} -> {after['fds']}, "
+        f"processes left {len(children) + len(left)}, "
+        f"descriptors {before['fds']} -> {after['fds']}, "
         f"RSS {before['rss_kib']:,} -> {after['rss_kib']:,} KiB: "
         + ("; ".join(wrong) if wrong else "all is well"),
         flush=True,
@@ -325,7 +329,7 @@ def ours() -> list[int]:
     mark = f"{MARK}={os.getpid()}".encode()
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # It may have ended.
                 if mark in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0"):
                     found.append(int(entry))
     return found
