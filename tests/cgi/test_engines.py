@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cgi.scripts import HEAD, MOUNT, Notes, begin, do, says, send
+from tests.cgi.scripts import HEAD, MOUNT, Notes, adopt_helpers, begin, do, says, send
 from tests.cgi.test_processes import most_at_once
 from tests.contract.engines import engines, usable
 from tests.harness.server import Server
@@ -18,18 +18,42 @@ def pytest_generate_tests(metafunc):
     if "engine" in metafunc.fixturenames:
         wanted = [None, *engines()]
         names = [PREFORKING if engine is None else engine.id for engine in wanted]
-        metafunc.parametrize("engine", wanted, ids=names)
+        # By module: all tests of one engine follow each other, on the same servers.
+        metafunc.parametrize("engine", wanted, ids=names, scope="module")
+
+
+@pytest.fixture(scope="module")
+def all_notes(tmp_path_factory):
+    return Notes(tmp_path_factory.mktemp("notes") / "notes")
 
 
 @pytest.fixture
-def start(engine, beside, notes: Notes):
-    """`start(*options)`: the application `echo` with scripts, on the engine of the test."""
-    words = [] if engine is None else usable(engine).arguments(2)
+def notes(all_notes: Notes):
+    """The notes of one test; the file is the module's, so that its servers can be used again."""
+    yield all_notes
+    all_notes.wait_gone()
+    all_notes.path.write_text("")
+
+
+@pytest.fixture
+def words(engine, all_notes):
+    """The application `echo` with scripts, on the engine of the test."""
+    asked = [] if engine is None else usable(engine).arguments(2)
+    return ("echo", *asked, *MOUNT, *all_notes.options)
+
+
+@pytest.fixture
+def start(words, serve, notes):
+    """`start(*options)`: a server that may have served earlier tests."""
+    used: list[Server] = []
 
     def start(*options: str) -> Server:
-        return beside("echo", *words, *MOUNT, *notes.options, *options)
+        used.append(serve(*words, *options))
+        return used[-1]
 
-    return start
+    yield start
+    for server in used:
+        adopt_helpers(server)
 
 
 def test_a_script_and_the_application(start):
@@ -132,8 +156,8 @@ def test_a_queue(start, notes):
     assert most_at_once(notes.lines()) == 2
 
 
-def test_a_reload_and_a_stop(start, gate, notes):
-    server = start()
+def test_a_reload_and_a_stop(words, beside, gate, notes):
+    server = beside(*words)
     client = begin(server, PID + f"{HEAD}echo one; head -c 1 {gate.path} >/dev/null; echo two")
     head = client.read_head()
     server.reload()

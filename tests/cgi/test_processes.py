@@ -87,7 +87,10 @@ class TestEnds:
 
     def test_what_a_child_has_written_by_then_is_sent(self, scripts, notes):
         server = scripts(*notes.options)
-        code = HEAD + "(echo child; echo done >>$NOTES; sleep 5) & until [ -s $NOTES ]; do :; done"
+        code = (
+            HEAD
+            + "(echo child; echo done >>$NOTES; exec sleep 0.5) & until [ -s $NOTES ]; do :; done"
+        )
         assert do(server, code).body == b"child\n"
 
     def test_one_that_closes_its_output_has_answered(self, scripts, notes):
