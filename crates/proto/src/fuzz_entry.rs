@@ -1,6 +1,7 @@
 //! Entries for fuzzing: each takes any bytes, drives one machine with them, and panics when a promise of this
 //! crate is broken. No part of the public interface; `fuzz/` and the replay of its corpus call them.
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use crate::Span;
@@ -16,6 +17,8 @@ use crate::http1::ranges::{self, MAX_RANGES, Wanted, parse_ranges};
 use crate::http1::response::{self, BodyMode, Exchange};
 use crate::text::push_decimal;
 use crate::uwsgi;
+use crate::websocket::deflate::{self, Policy};
+use crate::websocket::handshake;
 
 /// Bounds as a server would set them, small enough for a fuzzer to reach.
 const LIMITS: Limits = Limits { head_bytes: 2048, fields: 32 };
@@ -382,4 +385,40 @@ pub fn fuzz_query_words(data: &[u8]) {
     if !written.is_empty() {
         assert_eq!(query_words(&written), Some(words));
     }
+}
+
+/// What is agreed on can be written, and read again as an offer that comes to the same; nothing of a client's list of
+/// subprotocols could split an answer. The first byte is the policy.
+pub fn fuzz_websocket_offers(data: &[u8]) {
+    let Some((&choice, value)) = data.split_first() else { return };
+    let policy = Policy {
+        server_context: choice & 1 != 0,
+        client_context: choice & 2 != 0,
+        client_window_bits: choice >> 2,
+    };
+    if let Some(agreed) = deflate::negotiate(value, policy) {
+        let text = agreed.to_string();
+        let again = deflate::negotiate(text.as_bytes(), policy);
+        assert_eq!(again, Some(agreed), "{text}");
+        assert!(policy.server_context || !agreed.server_context);
+        assert!(policy.client_context || !agreed.client_context);
+        assert!((256..=32_768).contains(&agreed.client_window()));
+        assert!((256..=32_768).contains(&agreed.server_window()));
+        assert!(value.to_ascii_lowercase().windows(18).any(|part| part == b"permessage-deflate"));
+    }
+    for name in handshake::subprotocols(value) {
+        assert!(chars::all(name, chars::TOKEN) && value.windows(name.len()).any(|part| part == name));
+    }
+    let fields = handshake::Fields {
+        method: b"GET",
+        http: Version::Http11,
+        upgrade: Some(b"websocket"),
+        connection: Some(b"upgrade"),
+        version: Some(b"13"),
+        key: Some(value),
+    };
+    if handshake::check(fields).is_ok() {
+        assert_eq!(chars::trim(value).len(), 24);
+    }
+    assert!(handshake::accept_key(value).iter().all(u8::is_ascii));
 }
