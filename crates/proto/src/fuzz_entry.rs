@@ -3,6 +3,7 @@
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::str;
 
 use crate::Span;
 use crate::cgi::{ResponseHead, query_words};
@@ -18,7 +19,7 @@ use crate::http1::response::{self, BodyMode, Exchange};
 use crate::text::push_decimal;
 use crate::uwsgi;
 use crate::websocket::deflate::{self, Policy};
-use crate::websocket::handshake;
+use crate::websocket::{Deflate, Event, Failure, Kind, Receiver, code, handshake};
 
 /// Bounds as a server would set them, small enough for a fuzzer to reach.
 const LIMITS: Limits = Limits { head_bytes: 2048, fields: 32 };
@@ -385,6 +386,87 @@ pub fn fuzz_query_words(data: &[u8]) {
     if !written.is_empty() {
         assert_eq!(query_words(&written), Some(words));
     }
+}
+
+/// What a client's frames came to; payloads are kept as they are.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Message(Kind, Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<u16>, Vec<u8>),
+    Failure(Failure),
+}
+
+/// Frames mean the same in whatever pieces they arrive; messages keep to their bound and are what they say; memory
+/// follows what has arrived; nothing comes behind the end. The first byte chooses extension and bound.
+pub fn fuzz_websocket(data: &[u8]) {
+    let Some((&choice, frames)) = data.split_first() else { return };
+    let deflate = Deflate {
+        server_context: false,
+        client_context: choice & 2 != 0,
+        server_window_bits: None,
+        client_window_bits: (choice & 4 != 0).then_some(8),
+    };
+    let deflate = (choice & 1 != 0).then_some(deflate);
+    let most = [16, 300, 5_000, 70_000][usize::from(choice >> 3 & 3)];
+    let at_once = receive(frames, frames.len(), most, deflate);
+    for step in [1, 2, 5, 64] {
+        assert_eq!(receive(frames, step, most, deflate), at_once, "pieces of {step} bytes");
+    }
+}
+
+fn receive(frames: &[u8], step: usize, most: usize, deflate: Option<Deflate>) -> Vec<Found> {
+    // Deflate's state is less than this.
+    const ENGINE: usize = 11 * 1024;
+    let mut receiver = Receiver::new(most, deflate);
+    let (mut found, mut arrived, mut is_over) = (Vec::new(), 0, false);
+    for mut piece in frames.chunks(step.max(1)) {
+        arrived += piece.len();
+        loop {
+            let (used, event) = match receiver.next(piece) {
+                Ok(next) => next,
+                Err(failure) => {
+                    assert!(!is_over && code::may_be_sent(failure.code) && failure.reason.len() <= 123);
+                    found.push(Found::Failure(failure));
+                    is_over = true;
+                    break;
+                }
+            };
+            let next = match event {
+                Event::NeedMore => {
+                    assert_eq!(used, piece.len());
+                    break;
+                }
+                Event::Message(message) => {
+                    assert!(message.payload.len() <= most);
+                    assert!(message.kind == Kind::Binary || str::from_utf8(&message.payload).is_ok());
+                    Found::Message(message.kind, message.payload)
+                }
+                Event::Ping(payload) => Found::Ping(payload.to_vec()),
+                Event::Pong(payload) => Found::Pong(payload.to_vec()),
+                Event::Close { code, reason } => {
+                    assert!(code.is_none_or(code::may_be_sent) && reason.len() <= 123);
+                    Found::Close(code, reason.as_bytes().to_vec())
+                }
+            };
+            assert!(!is_over, "{next:?} behind the end");
+            is_over = matches!(next, Found::Close(..));
+            found.push(next);
+            piece = &piece[used..];
+        }
+        // Doubling and the smallest buffer; deflate makes at most 1032 bytes of one, and then there is its state.
+        let allowed = match deflate {
+            None => (2 * arrived).max(128).min(2 * most),
+            Some(deflate) => {
+                let window = if deflate.client_context { deflate.client_window() } else { 0 };
+                (2 * most + 1).min(2064 * arrived + 256) + 2 * window + ENGINE
+            }
+        };
+        assert!(receiver.heap_bytes() <= allowed.max(128), "{} of {allowed}", receiver.heap_bytes());
+        assert!(!is_over || receiver.heap_bytes() == 0);
+    }
+    found
 }
 
 /// What is agreed on can be written, and read again as an offer that comes to the same; nothing of a client's list of

@@ -4,7 +4,8 @@
 //! uwsgi packet ([`uwsgi`]), websockets ([`websocket`]), the head of a CGI script's output ([`cgi`]), what master and workers tell each other
 //! ([`control`]), and what a connection takes along from one worker to another ([`handover`]). It has no socket, no clock and
 //! no file: the caller reads, measures time and writes. No input panics it, and no call allocates once
-//! the caller's buffers have grown to their usual size (but [`cgi::query_words`], whose words go to a new process).
+//! the caller's buffers have grown to their usual size (but [`cgi::query_words`], whose words go to a new process, and
+//! [`websocket`], whose messages become the caller's).
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -14,7 +14,7 @@ const MOST_BITS: u8 = 15;
 /// What this server agrees to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Whether messages to the client may build on earlier ones. Costs the state of a compressor for each
+    /// Whether messages to the client may build on earlier ones. Costs a [`Compressor`](super::Compressor) for each
     /// connection.
     pub server_context: bool,
     /// Whether messages of the client may build on earlier ones. Costs a window for each connection.

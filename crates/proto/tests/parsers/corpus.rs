@@ -5,7 +5,7 @@ use std::path::Path;
 
 use greenloom_proto::fuzz_entry::{
     fuzz_accept_encoding, fuzz_cgi, fuzz_chunked, fuzz_conditional, fuzz_date, fuzz_handover, fuzz_head,
-    fuzz_query_words, fuzz_ranges, fuzz_response, fuzz_uwsgi, fuzz_websocket_offers,
+    fuzz_query_words, fuzz_ranges, fuzz_response, fuzz_uwsgi, fuzz_websocket, fuzz_websocket_offers,
 };
 
 use super::oracle;
@@ -81,6 +81,11 @@ fn cgi() {
 #[test]
 fn query_words() {
     replay("query_words", 6, fuzz_query_words);
+}
+
+#[test]
+fn websocket() {
+    replay("websocket", 15, fuzz_websocket);
 }
 
 #[test]
