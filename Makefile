@@ -21,12 +21,13 @@ export VENV
 # Debian's nginx lies where only root looks.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help serve build test bench bench-waiting bench-switching bench-gevent bench-asyncio bench-files bench-scripts soak storm cycles options clean need-rust debian-nginx debian-postgresql debian-redis debian-bench
+.PHONY: help serve build test bench bench-waiting bench-switching bench-gevent bench-asyncio bench-files bench-scripts soak storm cycles options clean need-rust debian-nginx debian-postgresql debian-redis debian-chromium debian-bench
 
 help:
 	@echo 'make serve          build, then serve the showcase on http://127.0.0.1:9090'
 	@echo 'make test           install what the tests need and run every test'
 	@echo 'make interpreters   environments for the further versions of CPython that make test needs'
+	@echo 'make autobahn       the fuzzing client for websockets, where there is a CPython 2.7 (PYTHON2=...)'
 	@echo 'make test-debug-python  the contract tests on Debian'"'"'s debug build of CPython'
 	@echo 'make build          the virtual environment $(VENV) with greenloom in it'
 	@echo 'make bench          greenloom and its peers, measured in one run'
@@ -53,7 +54,7 @@ build: need-rust $(VENV)/.build
 plain: need-rust
 	cargo build --release --package greenloom-cli --bin greenloom
 
-test: need-rust $(VENV)/.build $(VENV)/.tests debian-nginx debian-postgresql debian-redis interpreters
+test: need-rust $(VENV)/.build $(VENV)/.tests debian-nginx debian-postgresql debian-redis debian-chromium autobahn interpreters
 	cargo xtask ci
 
 # Debian's CPython with assertions, and an extension module and greenlet built against it.
@@ -153,6 +154,31 @@ interpreters: need-rust $(BIN)/python
 	    ".venv-$$version/.contract" </dev/null; \
 	done
 
+# The fuzzing client for websockets runs on CPython 2.7 alone, which Debian has no more. Without it the tests that need
+# it are skipped, which in CI is a failure.
+PYTHON2 ?=
+PYENV_VERSIONS := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+.PHONY: autobahn
+autobahn:
+	@for python in $(if $(PYTHON2),"$(PYTHON2)",python2.7 "$(PYENV_VERSIONS)"/2.7*/bin/python); do \
+	  if "$$python" -c 'import pip, sys; sys.exit(sys.version_info[:2] != (2, 7))' 2>/dev/null; then \
+	    $(MAKE) --no-print-directory PYTHON2="$$python" .venv-autobahn/.installed; exit; \
+	  fi; \
+	done; \
+	printf '\ngreenloom: no CPython 2.7 with pip: the websocket cases of Autobahn will not be tested (%s)\n\n' \
+	  'pyenv install 2.7.18, or PYTHON2=/path/to/python2.7' >&2
+
+# virtualenv 20.15.1 is the last that makes environments of 2.7.
+.venv-autobahn/.installed: requirements/autobahn.txt
+	@echo 'pip install -r $< (CPython 2.7)'
+	@tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
+	quiet() { "$$@" >"$$tools/log" 2>&1 || { cat "$$tools/log" >&2; exit 1; }; }; \
+	quiet "$(PYTHON2)" -m pip --disable-pip-version-check install --target "$$tools/lib" virtualenv==20.15.1; \
+	PYTHONPATH="$$tools/lib" quiet "$(PYTHON2)" -m virtualenv --clear --no-periodic-update .venv-autobahn; \
+	quiet .venv-autobahn/bin/python -m pip --disable-pip-version-check install --no-deps -r $<; \
+	quiet .venv-autobahn/bin/python -c 'import autobahntestsuite.wstest'
+	@touch $@
+
 PEERS := benches/.venv/bin/python
 PEERS_PIP := $(PEERS) -m pip --disable-pip-version-check --quiet install
 
@@ -209,6 +235,10 @@ debian-postgresql:
 # Its server is the checker of redis-tools under another name (tests/harness/redis.py), without the service of redis-server.
 debian-redis:
 	$(call debian,command -v redis-server || command -v redis-check-rdb,redis-tools)
+
+# The smallest of Debian's: no window, no driver, no desktop; an ordinary Chromium that is there does as well.
+debian-chromium:
+	$(call debian,command -v chromium-headless-shell || command -v chromium,chromium-headless-shell)
 
 debian-dbg:
 	$(call debian,python3.11d -c 'import ensurepip$(comma) _testcapi' && command -v c++,python3-dbg python3-dev python3-venv g++)

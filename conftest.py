@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from tests.harness.fixtures import (
+    autobahn,
+    chromium,
+    chromium_process,
     counter,
     fresh,
     fresh_native,
@@ -25,6 +28,9 @@ from tests.harness.fixtures import (
 from tests.harness.unprivileged import unprivileged, unprivileged_native
 
 __all__ = [
+    "autobahn",
+    "chromium",
+    "chromium_process",
     "counter",
     "fresh",
     "fresh_native",

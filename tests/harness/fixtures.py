@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.harness import autobahn as fuzzing_client
+from tests.harness import chromium as browser
 from tests.harness import redis as redis_server
 from tests.harness.gate import Counter, Gate
 from tests.harness.look_around import check_log, look_around, look_at_running
@@ -210,11 +213,16 @@ def counter(module_counter: Counter) -> Counter:
 
 @pytest.fixture
 def nginx(tmp_path: Path) -> Iterator[Callable[..., Nginx]]:
-    """`nginx(server)` puts an nginx with `uwsgi_pass` in front of a server's uwsgi listener."""
+    """`nginx(server)` puts an nginx with `uwsgi_pass` in front of a server's uwsgi listener.
+
+    With `proxy=True` it is one with `proxy_pass`, in front of the HTTP listener.
+    """
     running: list[Nginx] = []
 
-    def start(server: Server, *directives: str) -> Nginx:
-        front = Nginx(tmp_path / f"nginx-{len(running)}", server.uwsgi_address, directives)
+    def start(server: Server, *directives: str, proxy: bool = False) -> Nginx:
+        address = server.http_address if proxy else server.uwsgi_address
+        folder = tmp_path / f"nginx-{len(running)}"
+        front = Nginx(folder, address, directives, proxy=proxy)
         running.append(front)
         front.start()
         return front
@@ -256,3 +264,44 @@ def redis() -> Iterator[redis_server.Redis]:
         yield running
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium_process() -> Iterator[browser.Chromium]:
+    """One browser for the session. CI must have one."""
+    found = browser.program()
+    if found is None:
+        missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        missing("Chromium is not installed (Debian: apt-get install chromium-headless-shell)")
+    running = browser.Chromium(found)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def chromium(
+    chromium_process: browser.Chromium, request: pytest.FixtureRequest
+) -> Iterator[browser.Chromium]:
+    """A browser: `chromium.open(url)` opens a window, which is closed after the test.
+
+    A test in which a page complained fails, unless `window.forgive()` says that it had to.
+    """
+    yield chromium_process
+    complaints = chromium_process.close_windows()
+    assert has_failed(request) or not complaints, complaints
+
+
+@pytest.fixture
+def autobahn(tmp_path: Path) -> Callable[..., dict[str, fuzzing_client.Case]]:
+    """`autobahn(url, cases)` runs the fuzzing client (harness/autobahn.py). CI must have it."""
+    if fuzzing_client.program() is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(fuzzing_client.MISSING)
+    runs = itertools.count()
+
+    def run(url: str, cases: Sequence[str], **how) -> dict[str, fuzzing_client.Case]:
+        return fuzzing_client.run(url, cases, tmp_path / f"autobahn-{next(runs)}", **how)
+
+    return run

@@ -1,4 +1,4 @@
-"""nginx as a real client of the uwsgi protocol, in a folder of its own."""
+"""nginx in front of a server, by `uwsgi_pass` or `proxy_pass`, in a folder of its own."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ uwsgi_param SERVER_PORT $server_port;
 uwsgi_param SERVER_NAME $server_name;
 """
 
+# What a websocket needs on its way through `proxy_pass`; `uwsgi_pass` needs nothing.
+UPGRADE = """
+proxy_http_version 1.1;
+proxy_set_header Host $http_host;
+proxy_set_header Upgrade $http_upgrade;
+proxy_set_header Connection $connection_upgrade;
+"""
+
 TRIES = 3
 
 CONFIGURATION = """
@@ -44,6 +52,10 @@ error_log {folder}/error.log notice;
 events {{ worker_connections 256; }}
 http {{
     access_log off;
+    map $http_upgrade $connection_upgrade {{
+        default upgrade;
+        "" "";
+    }}
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
@@ -53,8 +65,7 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         location / {{
-            {parameters}
-            uwsgi_pass {backend};
+            {passes}
             {directives}
         }}
     }}
@@ -73,15 +84,24 @@ class Nginx:
     """One nginx."""
 
     def __init__(
-        self, folder: Path, backend: tuple[str, int] | str, directives: Sequence[str] = ()
+        self,
+        folder: Path,
+        backend: tuple[str, int] | str,
+        directives: Sequence[str] = (),
+        *,
+        proxy: bool = False,
     ) -> None:
+        """`proxy` speaks HTTP with the backend, by `proxy_pass`, instead of the uwsgi protocol."""
         path = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if path is None:
             pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
         self.path = path
         self.folder = folder
-        self.backend = (
-            f"unix:{backend}" if isinstance(backend, str) else f"{backend[0]}:{backend[1]}"
+        address = f"unix:{backend}" if isinstance(backend, str) else f"{backend[0]}:{backend[1]}"
+        self.passes = (
+            f"{UPGRADE}proxy_pass http://{address};"
+            if proxy
+            else f"{PARAMETERS}uwsgi_pass {address};"
         )
         self.directives = directives
         self.process: subprocess.Popen[bytes] | None = None
@@ -97,8 +117,7 @@ class Nginx:
                     user="user root;" if os.geteuid() == 0 else "",
                     folder=self.folder,
                     port=self.port,
-                    parameters=PARAMETERS,
-                    backend=self.backend,
+                    passes=self.passes,
                     directives="\n".join(self.directives),
                 )
             )
