@@ -38,6 +38,9 @@ const BESIDE: [&str; 9] = [
     "tests/test_wsgi_responses.py",
 ];
 
+/// What is the worker's own, seen from each pair of engines: on the environment's CPython alone.
+const FILES: [&str; 2] = ["--ignore", "tests/contract/files"];
+
 /// Pairs whose loops have asyncio's interface: a go of their own. What they do differently from one CPython to the next is
 /// asyncio's own, so on the newest one the first of them stands for all, and on those between nothing but their own tests.
 const ON_ASYNCIO: &str = "asyncio+greenlet or uvloop+greenlet or tornado+greenlet";
@@ -180,7 +183,7 @@ fn plan<'a>(
     let newest = further.iter().fold(own, |best, next| if next.minor > best.minor { next } else { best });
     for interpreter in further {
         let pairs = if interpreter == newest { NOT_ON_ASYNCIO } else { BOUND_TO_CPYTHON };
-        let arguments = [&[CONTRACT], &BESIDE[..], &["-k", pairs]].concat();
+        let arguments = [&[CONTRACT], &BESIDE[..], &FILES, &["-k", pairs]].concat();
         goes.push(go("contract", interpreter, arguments));
     }
     goes.push(go("contract", own, vec![CONTRACT, "-k", NOT_ON_ASYNCIO]));
@@ -189,7 +192,8 @@ fn plan<'a>(
         goes.push(go("asgi", own, vec![ASGI]));
     }
     if newest != own {
-        goes.push(go("contract (asyncio)", newest, vec![CONTRACT, "-k", ONE_ON_ASYNCIO]));
+        let arguments = [&[CONTRACT], &FILES[..], &["-k", ONE_ON_ASYNCIO]].concat();
+        goes.push(go("contract (asyncio)", newest, arguments));
     }
     let nasty = go("contract (nasty)", newest, vec![CONTRACT, "-m", "nasty", "-k", NOT_ON_ASYNCIO]);
     goes.push(Go { debug_allocator: true, ..nasty });
@@ -269,7 +273,8 @@ mod tests {
     #[test]
     fn what_is_run_exists() {
         let ignored = FRAMEWORKS.into_iter().filter(|word| !word.starts_with('-'));
-        for path in BESIDE.into_iter().chain([CONTRACT, ASGI]).chain(ignored) {
+        let files = FILES.into_iter().filter(|word| !word.starts_with('-'));
+        for path in BESIDE.into_iter().chain([CONTRACT, ASGI]).chain(ignored).chain(files) {
             assert!(repository::root().join(path).exists(), "{path}");
         }
     }

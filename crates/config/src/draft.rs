@@ -214,6 +214,7 @@ impl<'w> Draft<'w> {
         self.settings.python.block_warning_ms = self.block_warning_ms.unwrap_or(usual_ms);
         if let Some(asked) = &self.body_early
             && engine.suspend == SuspendEngine::None
+            && !self.settings.cgi.has_scripts()
         {
             errors.push(asked.bad(
                 "reading a body as it comes needs a suspend engine, and there is none",

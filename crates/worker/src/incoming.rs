@@ -365,7 +365,7 @@ impl Worker {
     pub(crate) fn starts_early(&self, request: &Request, announced: Option<u64>) -> bool {
         let path = request.path();
         if self.options.body_early.iter().any(|prefix| covers(prefix.as_bytes(), path)) {
-            return true;
+            return self.options.early_applications || self.is_for_script(request);
         }
         let app = self.options.streaming.iter().filter(|(mount, _)| covers(mount.as_bytes(), path));
         let streams = app.max_by_key(|(mount, _)| mount.len()).is_some_and(|&(_, streams)| streams);

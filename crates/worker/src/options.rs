@@ -31,6 +31,8 @@ pub struct WorkerOptions {
     pub body_min_rate: u64,
     /// Requests below these paths start before their body is there; a prefix ends where a slash or the path does.
     pub body_early: Vec<String>,
+    /// Whether applications can read a body as it comes: with a suspend engine. Scripts always can.
+    pub early_applications: bool,
     /// Mount points of the applications, and whether those read bodies as they come; the longest that covers a path counts.
     pub streaming: Vec<(String, bool)>,
     /// Idle time between requests; 0: one request per connection.
@@ -104,6 +106,7 @@ impl WorkerOptions {
             body_timeout_ms: limits.body_timeout_ms,
             body_min_rate: limits.body_min_rate,
             body_early: limits.body_early.clone(),
+            early_applications: settings.engine.suspend != SuspendEngine::None,
             streaming: Vec::new(),
             keep_alive_ms: limits.keep_alive_ms,
             write_stall_ms: limits.socket_timeout_ms,

@@ -54,7 +54,7 @@ const OPTIONS: &[OptionDef] = &[
         .details("A yield after a registered wait always switches and sends. --coalesce=false makes each yield do so."),
     OptionDef::set("body-early", Arg::Required("/PREFIX"), body_early, "start these requests before their body is there")
         .repeatable()
-        .details("The application reads the body as it comes; this needs a suspend engine."),
+        .details("The application reads the body as it comes; this needs a suspend engine. CGI scripts need none: without one it is about them alone."),
     OptionDef::set("max-fd", Arg::Required("N"), max_fd, "limit of open files to set")
         .details("By default the limit is what the process was started with."),
 ];

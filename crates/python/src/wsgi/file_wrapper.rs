@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, RawFd};
+use std::os::unix::fs::FileExt as _;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -124,6 +125,6 @@ fn regular(fd: RawFd) -> Option<(File, u64)> {
     let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
     let metadata = file.metadata().ok()?;
     // Files of /proc and /sys have bytes and no size: they are read.
-    let has_size = metadata.is_file() && metadata.len() > 0;
-    if has_size { Some((file.try_clone().ok()?, metadata.len())) } else { None }
+    let has_size = metadata.len() > 0 || file.read_at(&mut [0], 0).is_ok_and(|n| n == 0);
+    if metadata.is_file() && has_size { Some((file.try_clone().ok()?, metadata.len())) } else { None }
 }

@@ -172,6 +172,12 @@ impl Worker {
         None
     }
 
+    /// Whether a request that no file is the answer to is for a script.
+    pub(crate) fn is_for_script(&self, request: &Request) -> bool {
+        let scripts = self.options.native.as_ref().and_then(|rules| rules.cgi.as_ref());
+        scripts.is_some_and(|scripts| scripts.base(request, self.options.has_app).is_some())
+    }
+
     /// Answers a request: without a core, or with one.
     pub(crate) fn dispatch(&mut self, key: Key, request: Box<Request>, redirects: u8) {
         if let Some(request) = self.without_core(key, request, redirects) {

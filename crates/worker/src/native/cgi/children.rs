@@ -2,7 +2,8 @@
 //!
 //! A process outlives its request (it closes its output and goes on), or the other way round (it has ended, and its output
 //! is still on its way to the client). It has its place among those that run until it ends; it is collected when both are
-//! over, so that its number means nobody else while its group may have to be signalled.
+//! over, so that its number means nobody else while its group may have to be signalled. Of a group that was asked to end its
+//! leader may do so, and others not: they are killed all the same.
 
 use std::collections::VecDeque;
 use std::io;
@@ -33,8 +34,18 @@ struct Child {
     /// The connection whose request it works for, as long as it does.
     connection: Option<Key>,
     has_ended: bool,
-    /// It was asked to end.
-    is_told: bool,
+    fate: Fate,
+}
+
+/// What was done to end a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nothing.
+    Lives,
+    /// Its group was asked to end, and is killed in a while.
+    Asked,
+    /// Its group was killed.
+    Killed,
 }
 
 impl Children {
@@ -50,7 +61,7 @@ impl Worker {
     /// A script was started. `Err`: nobody would hear of its end; it is ended.
     pub(super) fn add_child(&mut self, script: Script, connection: Option<Key>) -> io::Result<Key> {
         let fd = script.pidfd().as_raw_fd();
-        let child = Child { script, connection, has_ended: false, is_told: false };
+        let child = Child { script, connection, has_ended: false, fate: Fate::Lives };
         let key = self.children.all.insert(child);
         if let Err(error) = self.reactor.add(fd, epoll::IN, key.token(kind::CHILD)) {
             if let Some(child) = self.children.all.remove(key) {
@@ -83,6 +94,8 @@ impl Worker {
         let _ = self.reactor.delete(child.script.pidfd().as_raw_fd());
         match child.connection {
             Some(connection) => self.script_ended(connection),
+            // Others of its group may go on.
+            None if child.fate == Fate::Asked => {}
             None => self.collect(key),
         }
         self.give_place_back();
@@ -98,23 +111,24 @@ impl Worker {
     pub(super) fn leave_child(&mut self, key: Key, kill: bool) {
         let Some(child) = self.children.all.get_mut(key) else { return };
         child.connection = None;
-        if kill && !std::mem::replace(&mut child.is_told, true) {
-            // Its group may outlive it.
+        if kill && child.fate == Fate::Lives {
+            child.fate = Fate::Asked;
             child.script.terminate();
-            if !child.has_ended {
-                let at = self.reactor.refresh_now() + GRACE_MS;
-                self.reactor.arm(at, key.token(kind::CHILD));
-            }
-        }
-        if child.has_ended {
+            let at = self.reactor.refresh_now() + GRACE_MS;
+            self.reactor.arm(at, key.token(kind::CHILD));
+        } else if child.has_ended {
             self.collect(key);
         }
     }
 
     /// It was asked to end a while ago.
     pub(crate) fn on_child_timer(&mut self, token: u64) {
-        if let Some(child) = self.children.all.get(Key::from_token(token)) {
-            child.script.kill();
+        let key = Key::from_token(token);
+        let Some(child) = self.children.all.get_mut(key) else { return };
+        child.script.kill();
+        child.fate = Fate::Killed;
+        if child.has_ended {
+            self.collect(key);
         }
     }
 
@@ -122,7 +136,7 @@ impl Worker {
     pub(crate) fn kill_scripts(&mut self) {
         for key in self.children.all.keys() {
             if let Some(child) = self.children.all.get(key)
-                && (child.connection.is_some() || child.is_told)
+                && (child.connection.is_some() || child.fate == Fate::Asked)
             {
                 child.script.kill();
             }

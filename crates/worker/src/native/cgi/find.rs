@@ -58,12 +58,14 @@ impl Refusal {
     }
 }
 
-/// Finds the script for `path`, which is decoded and lies below the base's prefix; `query` is as sent.
+/// Finds the script for `path`, which is decoded and lies below the base's prefix; `query` is as sent. `has_words`: it may
+/// become arguments.
 pub(crate) fn find(
     settings: &CgiSettings,
     base: &Base,
     path: &[u8],
     query: &[u8],
+    has_words: bool,
 ) -> Result<Target, Refusal> {
     if !may_be_a_file(path, true) {
         return Err(Refusal::quiet(404));
@@ -77,7 +79,7 @@ pub(crate) fn find(
     let name = [&base.prefix, below.get(..name_len.min(below.len())).unwrap_or_default()].concat();
     let path_info = below.get(name_len..).unwrap_or_default().to_vec();
     let (program, mut args) = program(settings, &file, is_script)?;
-    if args.is_empty() {
+    if has_words && args.is_empty() {
         // §4.4. Never for an interpreter, which would take a word that begins with a dash for an option of its own
         // (CVE-2012-1823).
         args.extend(query_words(query).unwrap_or_default().into_iter().map(OsString::from_vec));
@@ -115,8 +117,7 @@ fn walk(
         }
         let next = at.join(OsStr::from_bytes(name));
         let next = std::fs::canonicalize(&next).map_err(|error| missing(&next, &error))?;
-        let is_safe = |safe: &PathBuf| std::fs::canonicalize(safe).is_ok_and(|safe| next.starts_with(safe));
-        if !next.starts_with(root) && !settings.safe.iter().any(is_safe) {
+        if !is_safe(settings, root, &next) {
             let reason = format!(
                 "CGI security error: {} is not under {} or a safe path (--cgi-safe)",
                 next.display(),
@@ -150,13 +151,19 @@ fn walk(
         let candidate = at.join(index);
         if let Ok(real) = std::fs::canonicalize(&candidate)
             && real.is_file()
-            && real.starts_with(root)
+            && is_safe(settings, root, &real)
         {
             // The index is part of the script's name, as if it had been asked for; nothing follows it.
             return Ok((real, used));
         }
     }
     Err(Refusal::quiet(404))
+}
+
+/// Whether a path without links lies below the directory of scripts, or one that is safe as well.
+fn is_safe(settings: &CgiSettings, root: &Path, real: &Path) -> bool {
+    let below = |safe: &PathBuf| std::fs::canonicalize(safe).is_ok_and(|safe| real.starts_with(safe));
+    real.starts_with(root) || settings.safe.iter().any(below)
 }
 
 /// A path as it may stand in a Location: what is special in one is escaped.
@@ -247,7 +254,7 @@ mod tests {
 
         fn find(&self, settings: &CgiSettings, path: &str) -> Result<Target, Refusal> {
             let base = Base { prefix: b"/cgi-bin".to_vec(), path: self.0.join("cgi") };
-            find(settings, &base, path.as_bytes(), b"a=1")
+            find(settings, &base, path.as_bytes(), b"a=1", true)
         }
     }
 
@@ -318,7 +325,7 @@ mod tests {
     fn a_redirect_never_leads_to_another_host() {
         let tree = Tree::new("redirect");
         let base = Base { prefix: Vec::new(), path: tree.0.join("cgi") };
-        let to = |path: &[u8]| find(&settings(), &base, path, b"x=\xff").unwrap_err().location.unwrap();
+        let to = |path: &[u8]| find(&settings(), &base, path, b"x=\xff", true).unwrap_err().location.unwrap();
         assert_eq!(to(b"/sub"), b"/sub/?x=\xff");
         assert_eq!(to(b"//sub"), b"/sub/?x=\xff");
         assert_eq!(to(b"///sub"), b"/sub/?x=\xff");
@@ -328,7 +335,7 @@ mod tests {
     fn one_script_for_everything_below() {
         let tree = Tree::new("one");
         let base = Base { prefix: b"/app".to_vec(), path: tree.0.join("cgi/run.cgi") };
-        let target = find(&settings(), &base, b"/app/x/y", b"one+two%20x").unwrap();
+        let target = find(&settings(), &base, b"/app/x/y", b"one+two%20x", true).unwrap();
         assert_eq!((target.name, target.path_info), (b"/app".to_vec(), b"/x/y".to_vec()));
         assert_eq!(target.args, ["one", "two x"]);
         assert_eq!(target.root, tree.0.join("cgi"));

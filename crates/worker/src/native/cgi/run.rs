@@ -121,6 +121,7 @@ impl Worker {
         let body = match (native.request.incoming.take(), std::mem::take(&mut native.request.body)) {
             (Some(_), _) if native.request.content_length.is_none() => {
                 // §4.1.2: a script must be told how long its body is.
+                native.request.exchange.keep_alive = false;
                 native.after = After::Linger;
                 let reason = "a CGI script needs a body with a Content-Length (--body-early)".to_owned();
                 return self.refuse_native(key, native, 411, Some(reason));
@@ -165,10 +166,12 @@ impl Worker {
         native.account.taken_ns = self.reactor.now_ns();
         let has_input = !matches!(run.body, Input::None);
         let environment = Environment::of_request(native.request, &self.host_name, &port);
-        let (base, path, query) =
-            (run.base.clone(), native.request.path().to_vec(), native.request.query().to_vec());
+        let (base, path) = (run.base.clone(), native.request.path().to_vec());
+        let query = native.request.query().to_vec();
+        // §4.4
+        let has_words = matches!(native.request.method(), b"GET" | b"HEAD");
         let job = move || {
-            let found = find::find(&rules.settings, &base, &path, &query);
+            let found = find::find(&rules.settings, &base, &path, &query, has_words);
             let started = found.and_then(|target| {
                 let environment = environment.complete(&rules.settings, &target);
                 let command = Command {
@@ -336,7 +339,15 @@ impl Worker {
         match fed {
             Fed::Over => run.stdin = None,
             Fed::Script => {}
-            Fed::Client => run.client_since_ms = Some(now_ms),
+            Fed::Client => {
+                run.client_since_ms = Some(now_ms);
+                // Bytes that are here already make no event.
+                if let Some(connection) = self.connections.get(key)
+                    && (connection.flags.readable || !connection.unread.is_empty())
+                {
+                    self.enqueue(key);
+                }
+            }
             Fed::Failed(failure) => {
                 return self.fail_script(key, failure.status(), failure.to_string());
             }
