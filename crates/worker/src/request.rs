@@ -204,7 +204,6 @@ impl Request {
             Some(at) => (&target[..at], &target[at + 1..]),
             None => (target, &b""[..]),
         };
-        self.modifier1 = 0;
         self.body = Body::Empty;
         self.incoming = None;
         self.content_length = None;
