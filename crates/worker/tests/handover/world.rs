@@ -85,6 +85,7 @@ impl World {
             log_requests: false,
             shares_listeners: true,
             body_early: vec!["/early".to_owned()],
+            early_applications: true,
             ..WorkerOptions::from_settings(&Settings::default())
         };
         (self.change)(&mut options);

@@ -81,6 +81,7 @@ impl World {
             cores: 4,
             log_requests: false,
             body_early: vec!["/e".to_owned()],
+            early_applications: true,
             ..WorkerOptions::from_settings(&Settings::default())
         };
         change(&mut options);
