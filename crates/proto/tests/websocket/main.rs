@@ -4,5 +4,3 @@
 mod client;
 #[cfg(test)]
 mod properties;
-#[cfg(test)]
-mod speed;

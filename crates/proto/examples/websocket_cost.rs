@@ -1,4 +1,10 @@
-//! Figures, not promises: `cargo test --release -p greenloom-proto --test websocket -- --ignored --nocapture`.
+//! What messages of websockets cost, in nanoseconds:
+//! `cargo run --release -p greenloom-proto --example websocket_cost`
+#![forbid(unsafe_code)]
+
+#[expect(dead_code, reason = "the tests need the rest of it")]
+#[path = "../tests/websocket/client.rs"]
+mod client;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -6,7 +12,7 @@ use std::time::Instant;
 use greenloom_proto::websocket::{Compressor, Deflate, Event, Kind, Receiver};
 use miniz_oxide::deflate::core::CompressorOxide;
 
-use super::client::{compress, push_frame};
+use client::{compress, push_frame};
 
 /// Nanoseconds of one call, the best of some rounds.
 fn ns(times: u32, mut call: impl FnMut()) -> u128 {
@@ -37,10 +43,8 @@ fn json(bytes: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-#[test]
-#[ignore = "prints figures"]
-#[expect(clippy::print_stdout, reason = "figures for whoever asked")]
-fn figures() {
+#[expect(clippy::print_stdout, reason = "a program whose output is its result")]
+fn main() {
     let deflate = Deflate {
         server_context: false,
         client_context: false,
