@@ -195,7 +195,7 @@ def test_runs_as_written(seed, listens_on, protocol, body):
 @pytest.mark.parametrize(("seed", "listens_on", "protocol"), FILES, ids=[f[0] for f in FILES])
 def test_files_as_written(seed, listens_on, protocol):
     with running(as_greenloom(seed), listens_on) as server:
-        names = ["fileserve_async.py", "__init__.py", "harness/http.py", "contract/test_files.py"]
+        names = ["fileserve_async.py", "__init__.py", "harness/http.py", "contract/test_waits.py"]
         expected = [(ROOT / "tests" / name).read_bytes() for name in names * 5]
         with ThreadPoolExecutor(10) as clients:
             found = list(clients.map(lambda name: ask(server, protocol, f"/{name}"), names * 5))
