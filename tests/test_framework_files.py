@@ -124,11 +124,11 @@ class TestDjango:
         assert (line.body_bytes, line.switches) == (len(expected), 1)
         assert line.via == "sendfile" or not expected
         # By close() of the file, once for each request.
-        assert django.count_log("^request finished$") == 2
+        django.expect_log("^request finished$", 2)
 
     def test_head(self, django, files):
         client = django.http()
         answer = client.request("HEAD", f"/file?path={files}/large")
         assert (answer.header("content-length"), answer.body) == (str(LARGE_SIZE), b"")
         assert client.get("/hello").body == b"hello\n"
-        assert django.count_log("^request finished$") == 2
+        django.expect_log("^request finished$", 2)

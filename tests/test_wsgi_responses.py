@@ -67,7 +67,7 @@ class TestClose:
         server = serve("close_tracker", *modes)
         server.get(f"/{kind}/first")
         server.wait_for_log(r"closed first$")
-        assert server.count_log(r"closed first$") == 1
+        server.expect_log(r"closed first$")
 
     def test_after_an_exception(self, serve, modes):
         server = serve("close_tracker", *modes, allow=["Traceback", "ValueError"])
@@ -75,7 +75,7 @@ class TestClose:
         client.send_request(target="/failing/it")
         client.read_head()
         server.wait_for_log(r"closed it$")
-        assert server.count_log(r"closed it$") == 1
+        server.expect_log(r"closed it$")
 
     def test_head(self, serve, modes):
         server = serve("close_tracker", *modes)
@@ -91,7 +91,7 @@ class TestClose:
         client.read_exactly(100_000)
         getattr(client, ending)()
         server.wait_for_log(r"closed gone$")
-        assert server.count_log(r"closed gone$") == 1
+        server.expect_log(r"closed gone$")
 
     @pytest.mark.parametrize("kind", ["endless", "cleaned"])
     def test_head_of_an_endless_iterable(self, serve, modes, kind):
@@ -114,7 +114,7 @@ class TestClose:
             assert client.get(f"/{kind}/over?{length}").body == b"x" * length
             server.wait_for_log(r"closed over$")
             assert client.get("/whole/next").body == b"ab"
-        assert server.count_log("sends more bytes than its Content-Length announces") == 1
+        server.expect_log("sends more bytes than its Content-Length announces")
 
 
 class TestFileWrapper:

@@ -266,6 +266,11 @@ class Server:
     def count_log(self, pattern: str) -> int:
         return len(re.findall(pattern, self.log_text(), re.MULTILINE))
 
+    def expect_log(self, pattern: str, count: int = 1) -> None:
+        """So many lines of the log match, soon: an answer may be here before its line is."""
+        until(lambda: self.count_log(pattern) >= count, f"{count} log lines {pattern!r}")
+        assert self.count_log(pattern) == count
+
     def log_requests(self, probes: bool = False) -> list[request_log.LoggedRequest]:
         """The request lines in the order of the log, without those of the probe."""
         found = filter(None, map(request_log.parse, self.log_lines()))

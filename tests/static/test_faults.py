@@ -100,7 +100,7 @@ class TestChangedWhileItIsSent:
         for client in clients:
             assert until_cut(client) == CONTENT[: 8 * MIB]
         assert bystander.read_body(bystander.head).body == CONTENT
-        assert server.count_log("cannot send the rest of a file") == 10
+        server.expect_log("cannot send the rest of a file", 10)
 
     def test_over_the_uwsgi_protocol(self, fresh_native, root):
         """The end of the connection is no end of the body: its length tells."""

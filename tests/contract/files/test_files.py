@@ -47,8 +47,8 @@ class TestSendfile:
         assert client.get("/hello").body == b"hello\n"
         line = line_of(server, "sendfile")
         assert (line.status, line.body_bytes, line.via) == (200, len(SMALL), "sendfile")
-        assert server.count_log("^it sent True$") == 1
-        assert server.count_log("^it closed True$") == 1
+        server.expect_log("^it sent True$")
+        server.expect_log("^it closed True$")
 
     def test_what_the_object_has_not_written_yet(self, server):
         answer = server.get(target("sendfile", **{"as": "written"}))
@@ -237,7 +237,7 @@ class TestWrapper:
         assert client.get("/hello").body == b"hello\n"
         line = line_of(server, "wrapper")
         assert (line.status, line.body_bytes, line.switches) == (200, len(SMALL[start:]), 1)
-        assert server.count_log("^it file closed$") == 1
+        server.expect_log("^it file closed$")
         if answer.body:
             assert line.via == "sendfile"
 
@@ -259,7 +259,7 @@ class TestWrapper:
         line = line_of(server, "wrapper")
         assert (line.via, line.body_bytes) == (None, len(expected))
         if kind in ("gzip", "pipe"):
-            assert server.count_log("^it file closed$") == 1
+            server.expect_log("^it file closed$")
         if kind == "reader":
             size = r"\(\)" if block in (0, -1) else rf"\({block or 32768},\)"
             asked = -(-len(SMALL) // (block or 32768)) if block != -1 else 1
@@ -280,7 +280,7 @@ class TestWrapper:
         answer = client.get(target("wrapper", files.small, length=length, **{"as": kind}))
         assert answer.body == SMALL[:length]
         assert client.get("/hello").body == b"hello\n"
-        assert server.count_log("sends more bytes than its Content-Length announces") == 1
+        server.expect_log("sends more bytes than its Content-Length announces")
         assert line_of(server, "wrapper").body_bytes == length
 
     @pytest.mark.parametrize("kind", ["file", "memory"])
@@ -289,7 +289,7 @@ class TestWrapper:
         client.send_request(target=target("wrapper", files.small, length=5001, **{"as": kind}))
         with pytest.raises((Truncated, ConnectionResetError)):
             client.read_response()
-        assert server.count_log("sends fewer bytes than its Content-Length announces") == 1
+        server.expect_log("sends fewer bytes than its Content-Length announces")
         assert line_of(server, "wrapper").body_bytes == len(SMALL)
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -298,7 +298,7 @@ class TestWrapper:
         answer = client.get(target("wrapper", files.empty, **{"as": kind}))
         assert (answer.status, answer.body, answer.header("content-length")) == (200, b"", "0")
         assert client.get("/hello").body == b"hello\n"
-        assert server.count_log("^it file closed$") == 1
+        server.expect_log("^it file closed$")
 
     @pytest.mark.parametrize("length", ["", "length"])
     def test_several_in_an_iterable(self, server, files, length):
@@ -323,10 +323,10 @@ class TestWrapper:
         client = begun(server, target("sized_parts", files.large, count=5))
         for _ in range(5):
             assert server.get("/hello").body == b"hello\n"
-        assert server.count_log("^it makes") == 1
+        server.expect_log("^it makes")
         client.reset()
         until(lambda: line_of(server, "sized_parts"), "its end")
-        assert server.count_log("^it makes") == 1
+        server.expect_log("^it makes")
 
     def test_many_small_ones_in_an_iterable(self, server, files):
         answer = server.get(target("sized_parts", files.small, count=200))
@@ -346,7 +346,7 @@ class TestWrapper:
         failing.wait_for_log(r"^RuntimeError: in close\(\)$")
         assert rest(client) == files.large_hash
         assert client.get("/hello").body == b"hello\n"
-        assert failing.count_log("^it file closed$") == 1
+        failing.expect_log("^it file closed$")
 
     @pytest.mark.parametrize("kind", ["file", "raw"])
     def test_a_file_without_a_size(self, server, kind):
@@ -382,7 +382,7 @@ class TestFraming:
         line, _ = server.wait_requests(2)
         assert (line.body_bytes, line.via) == (0, None)
         if how == "wrapper":
-            assert server.count_log("^it file closed$") == 1
+            server.expect_log("^it file closed$")
 
     @pytest.mark.parametrize("how", WAYS)
     def test_http_1_0(self, server, files, how):
@@ -442,11 +442,11 @@ class TestTheCoreIsFree:
         for _ in range(3):
             assert single.get("/hello").body == b"hello\n"
         said = "file" if how == "wrapper" else "body"
-        assert single.count_log(f"^it {said} closed$") == 1
+        single.expect_log(f"^it {said} closed$")
         # Its line comes when the file has left.
         assert [line.uri for line in single.wait_requests(3)] == ["/hello"] * 3
         assert rest(client) == files.huge_hash
-        assert single.count_log(f"^it {said} closed$") == 1
+        single.expect_log(f"^it {said} closed$")
         line = single.wait_requests(4)[3]
         assert (line.via, line.status, line.body_bytes) == ("sendfile", 200, HUGE_SIZE)
         assert (line.switches, line.app, line.core) == (1, 0, 0)
@@ -552,7 +552,7 @@ class TestFilesThatChange:
         os.truncate(copy, 12 * MIB)
         assert is_truncated(client) < 13 * MIB
         server.wait_for_log(CUT)
-        assert server.count_log(CUT) == 1
+        server.expect_log(CUT)
         line = line_of(server, how if how != "accel" else "handed")
         assert line.body_bytes <= 12 * MIB
         assert server.get("/hello").body == b"hello\n"

@@ -35,12 +35,12 @@ class TestHandedOver:
         assert client.get("/hello").body == b"hello\n"
         line, _ = server.wait_requests(2)
         assert (line.via, line.body_bytes, line.app) == ("sendfile", len(SMALL), 0)
-        assert server.count_log("^it body closed$") == 1
+        server.expect_log("^it body closed$")
 
     def test_beside_a_wrapper(self, server, files):
         answer = server.get(target("handed", files.text_txt.with_name("text.txt"), body="wrapper"))
         assert answer.body == SMALL
-        assert server.count_log("^it file closed$") == 1
+        server.expect_log("^it file closed$")
 
     def test_fields(self, server, files):
         """Of the application: kept, but for those of its body. Ours: what is missing."""
@@ -271,7 +271,7 @@ class TestHandedOver:
         assert answer.header("set-cookie") is None
         assert answer.header("cache-control") is None
         assert client.get("/hello").body == b"hello\n"
-        assert server.count_log(NOT_THERE) == 1
+        server.expect_log(NOT_THERE)
         line, _ = server.wait_requests(2)
         assert (line.status, line.via, line.cancelled) == (404, None, None)
 
@@ -330,7 +330,7 @@ class TestHandedOver:
         answer = client.get(target("handed", files.small, body=body, fields=given))
         assert (answer.status, answer.header("set-cookie")) == (500, None)
         assert client.get("/hello").body == b"hello\n"
-        assert failing.count_log("^RuntimeError: ") == 1
+        failing.expect_log("^RuntimeError: ")
         assert failing.wait_requests(2)[0].via is None
 
     def test_replaced_by_an_error(self, server, files):
