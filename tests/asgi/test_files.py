@@ -6,26 +6,28 @@ import hashlib
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
+from tests.contract.files.support import (
+    CUT,
+    LARGE_SIZE,
+    NOT_THERE,
+    SMALL,
+    begun,
+    has_helper,
+    is_truncated,
+    line_of,
+    make_large,
+    rest,
+)
 from tests.harness import procs
 from tests.harness.http import Malformed, Truncated
 from tests.harness.waiting import until
 
 NOISE = ["Traceback", r"^\w*(Error|Gone)\b"]
-SMALL = b"".join(b"%07d\n" % number for number in range(625))
-# More than the buffers of two sockets hold.
-LARGE_SIZE = 16 << 20
-CUT = r"cannot send the rest of a file: it has become shorter since it was opened"
-NOT_THERE = r"the application hands over a file that is not there, or that it may not hand over"
 WAYS = ["file", "handed"]
-
-
-def make_large(path):
-    path.write_bytes(random.Random(7).randbytes(LARGE_SIZE))
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +66,7 @@ def start(serve_asgi, files):
 
 def warmed(server):
     """Who looks for files that are handed over comes with the first one, with a descriptor."""
-    tasks = Path(f"/proc/{server.worker()}/task").glob("*/comm")
-    if "greenloom-helpe" not in [task.read_text().strip() for task in tasks]:
+    if not has_helper(server.worker()):
         assert server.get("/handed?name=empty").status == 200
         server.wait_requests(1)
         server.begin()
@@ -82,38 +83,6 @@ def server(start):
 def single(start):
     """With one core: whoever holds it is alone."""
     return start(1)
-
-
-def begun(server, target):
-    """A client with the head of a large file, and not much more: its buffer is full."""
-    client = server.http(receive_buffer=4096)
-    client.send_request(target=target)
-    client.head = client.read_head()
-    assert client.head.status == 200
-    return client
-
-
-def rest(client):
-    return hashlib.sha256(client.read_body(client.head).body).hexdigest()
-
-
-def is_truncated(client):
-    """Reads until the connection ends, and gives how much came."""
-    got = len(client.buffer)
-    try:
-        while part := client.socket.recv(1 << 20):
-            got += len(part)
-    except ConnectionResetError:
-        pass
-    return got
-
-
-def line_of(server, how):
-    def found():
-        return [line for line in server.log_requests() if line.uri.startswith(f"/{how}?")]
-
-    (line,) = until(found, f"the request line of {how}")
-    return line
 
 
 def hash_of(path):

@@ -6,8 +6,8 @@ import urllib.request
 
 import pytest
 
-from tests.contract.engines import in_ci
 from tests.harness.asking import ask
+from tests.harness.needed import missing
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def server(serve):
     try:
         import tornado  # noqa: F401
     except ImportError:
-        (pytest.fail if in_ci() else pytest.skip)("Tornado is not installed: pip install tornado")
+        missing("Tornado is not installed: pip install tornado")
     return serve("tornado_requests", "--tornado", "8")
 
 

@@ -10,9 +10,8 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 
-import pytest
-
 from tests.harness.fixtures import Serve
+from tests.harness.needed import missing
 from tests.harness.server import run
 
 ON_ASYNCIO = ("asyncio", "uvloop", "tornado")
@@ -117,18 +116,13 @@ def usable(pair: Engine) -> Engine:
     """The pair itself; one whose package is missing skips the test, and fails it in CI."""
     reason = pair.missing()
     if reason is not None:
-        (pytest.fail if in_ci() else pytest.skip)(reason)
+        missing(reason)
     return pair
 
 
 def runs_here(languages: str) -> bool:
     """Whether a list such as `Python, Perl` has this language; Stackless is another interpreter."""
     return languages == "any" or "Python" in languages.split(", ")
-
-
-def in_ci() -> bool:
-    """Where nothing may be skipped."""
-    return os.environ.get("CI") == "true"
 
 
 def interpreter() -> str:

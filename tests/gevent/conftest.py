@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.engines import in_ci
 from tests.harness.fixtures import Serve
+from tests.harness.needed import missing
 
 LOOPS = {"libev": {}, "libuv": {"GEVENT_LOOP": "libuv"}}
 
@@ -16,7 +16,7 @@ def gevent_is_here() -> None:
     try:
         import gevent  # noqa: F401
     except ImportError:
-        (pytest.fail if in_ci() else pytest.skip)("gevent is not installed: pip install gevent")
+        missing("gevent is not installed: pip install gevent")
 
 
 @pytest.fixture(params=LOOPS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.harness import chromium as browser
 from tests.harness import redis as redis_server
 from tests.harness.gate import Counter, Gate
 from tests.harness.look_around import check_log, look_around, look_at_running
+from tests.harness.needed import missing
 from tests.harness.nginx import Nginx
 from tests.harness.postgres import Postgres, programs
 from tests.harness.server import Server, native_command
@@ -235,7 +235,6 @@ def nginx(tmp_path: Path) -> Iterator[Callable[..., Nginx]]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A running PostgreSQL; pass `env=postgres.env` to the server. CI must have one."""
-    missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
     if importlib.util.find_spec("psycopg2") is None:
         missing("psycopg2 is not installed (pip install psycopg2-binary)")
     found = programs()
@@ -252,7 +251,6 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def redis() -> Iterator[redis_server.Redis]:
     """A running Redis; pass `env=redis.env` to the server. CI must have one."""
-    missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
     if importlib.util.find_spec("redis") is None:
         missing("redis is not installed (pip install redis)")
     found = redis_server.program()
@@ -271,7 +269,6 @@ def chromium_process() -> Iterator[browser.Chromium]:
     """One browser for the session. CI must have one."""
     found = browser.program()
     if found is None:
-        missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         missing("Chromium is not installed (Debian: apt-get install chromium-headless-shell)")
     running = browser.Chromium(found)
     try:
@@ -298,7 +295,7 @@ def chromium(
 def autobahn(tmp_path: Path) -> Callable[..., dict[str, fuzzing_client.Case]]:
     """`autobahn(url, cases)` runs the fuzzing client (harness/autobahn.py). CI must have it."""
     if fuzzing_client.program() is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(fuzzing_client.MISSING)
+        missing(fuzzing_client.MISSING)
     runs = itertools.count()
 
     def run(url: str, cases: Sequence[str], **how) -> dict[str, fuzzing_client.Case]:

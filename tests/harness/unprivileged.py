@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
+from tests.harness.needed import missing
 from tests.harness.server import native_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,11 +51,6 @@ class Unprivileged:
         """Belongs to the user; the path can be reached by everybody."""
         self.program = [python, "-m", "greenloom"]
         self.env = {"PYTHONPATH": PYTHONPATH}
-
-
-def missing(what: str) -> NoReturn:
-    """Not in CI, which runs as root."""
-    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(what)
 
 
 @contextmanager

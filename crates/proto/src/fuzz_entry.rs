@@ -403,10 +403,9 @@ enum Found {
 pub fn fuzz_websocket(data: &[u8]) {
     let Some((&choice, frames)) = data.split_first() else { return };
     let deflate = Deflate {
-        server_context: false,
         client_context: choice & 2 != 0,
-        server_window_bits: None,
         client_window_bits: (choice & 4 != 0).then_some(8),
+        ..Deflate::ALONE
     };
     let deflate = (choice & 1 != 0).then_some(deflate);
     let most = [16, 300, 5_000, 70_000][usize::from(choice >> 3 & 3)];

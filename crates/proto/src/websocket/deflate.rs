@@ -44,6 +44,14 @@ pub struct Deflate {
 }
 
 impl Deflate {
+    /// Messages stand alone in both directions, and nobody asks for smaller windows.
+    pub const ALONE: Self = Self {
+        server_context: false,
+        client_context: false,
+        server_window_bits: None,
+        client_window_bits: None,
+    };
+
     /// Bytes that a message to the client may look back.
     pub fn server_window(self) -> usize {
         1 << self.server_window_bits.unwrap_or(MOST_BITS)

@@ -428,12 +428,6 @@ mod tests {
 
     use super::*;
 
-    const FORGETFUL: Deflate = Deflate {
-        server_context: false,
-        client_context: false,
-        server_window_bits: None,
-        client_window_bits: None,
-    };
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     const FINAL: u8 = 0x80;
     const COMPRESSED: u8 = 0x40;
@@ -484,8 +478,8 @@ mod tests {
 
     fn compressed(frames: &[Vec<u8>]) -> String {
         let input = frames.concat();
-        let at_once = lines(&mut Receiver::new(1000, Some(FORGETFUL)), &input, usize::MAX);
-        assert_eq!(lines(&mut Receiver::new(1000, Some(FORGETFUL)), &input, 1), at_once);
+        let at_once = lines(&mut Receiver::new(1000, Some(Deflate::ALONE)), &input, usize::MAX);
+        assert_eq!(lines(&mut Receiver::new(1000, Some(Deflate::ALONE)), &input, 1), at_once);
         at_once
     }
 
@@ -615,7 +609,7 @@ mod tests {
 
     #[test]
     fn a_million_empty_fragments_cost_nothing() {
-        let mut receiver = Receiver::new(1000, Some(FORGETFUL));
+        let mut receiver = Receiver::new(1000, Some(Deflate::ALONE));
         assert_eq!(lines(&mut receiver, &frame(0x01, b""), 100), "");
         let many = frame(0x00, b"").repeat(1000);
         for _ in 0..1000 {
@@ -635,7 +629,7 @@ mod tests {
         let fragments = [frame(0x41, &hello[..3]), frame(0x89, b"?"), frame(0x80, &hello[3..])];
         assert_eq!(compressed(&fragments), "ping ?\nText Hello\n");
         assert_eq!(compressed(&[frame(0x81, b"plain"), frame(0xc1, &hello)]), "Text plain\nText Hello\n");
-        let context = Deflate { client_context: true, ..FORGETFUL };
+        let context = Deflate { client_context: true, ..Deflate::ALONE };
         let input =
             [frame(0xc1, &hello), frame(0x81, b"plain"), frame(0xc1, &[0xf2, 0x00, 0x11, 0x00, 0x00])]
                 .concat();
@@ -648,7 +642,7 @@ mod tests {
     #[test]
     fn rfc7692_8_bombs_stop_at_the_bound() {
         let packed = miniz_oxide::deflate::compress_to_vec(&vec![b'x'; 10_000_000], 6);
-        let mut receiver = Receiver::new(20_000, Some(FORGETFUL));
+        let mut receiver = Receiver::new(20_000, Some(Deflate::ALONE));
         assert_eq!(lines(&mut receiver, &frame(0xc2, &packed), 1 << 20), "1009\n");
         assert_eq!(receiver.heap_bytes(), 0);
         let text = miniz_oxide::deflate::compress_to_vec(b"good \xff bad", 6);
@@ -667,7 +661,7 @@ mod tests {
     #[test]
     fn idle_sizes() {
         assert!(size_of::<Receiver>() <= 320, "{}", size_of::<Receiver>());
-        let mut receiver = Receiver::new(1 << 20, Some(FORGETFUL));
+        let mut receiver = Receiver::new(1 << 20, Some(Deflate::ALONE));
         assert!(receiver.is_idle());
         let large = vec![b'x'; 500_000];
         assert_eq!(lines(&mut receiver, &frame(0x81, &large), 1000).len(), 500_006);
