@@ -6,7 +6,7 @@ use greenloom_config::Protocol;
 use greenloom_proto::control::FromWorker;
 use greenloom_proto::http1::body::ChunkedDecoder;
 use greenloom_proto::http1::head::{Framing, Head, Limits, Version};
-use greenloom_proto::http1::response::{CONTINUE, error_page};
+use greenloom_proto::http1::response::{CONTINUE, Exchange, error_page};
 use greenloom_proto::uwsgi;
 use greenloom_sys::net::Received;
 use greenloom_sys::{epoll, net};
@@ -402,7 +402,8 @@ impl Worker {
             Some(status) => {
                 let mut page = Vec::new();
                 let date = self.date();
-                error_page(&mut page, version, status, is_head, false, cgi, &date);
+                let exchange = Exchange { version, is_head, keep_alive: false, cgi };
+                error_page(&mut page, exchange, status, &date);
                 self.answer_and_close(key, &page);
             }
             None => self.close(key),

@@ -4,7 +4,8 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsFd as _;
 
 use greenloom_proto::http1::response::{
-    BodyMode, CHUNK_END, HeadWriter, LAST_CHUNK, Page, ResponseError, begin, chunk_header, error_page,
+    BodyMode, CHUNK_END, Exchange, HeadWriter, LAST_CHUNK, Page, ResponseError, begin, chunk_header,
+    error_page,
 };
 use greenloom_sys::net;
 
@@ -587,15 +588,8 @@ impl Worker {
             self.own_scratch(core);
             let date = self.date();
             let before = self.scratch.len();
-            let Page { body_bytes: body, field_count } = error_page(
-                &mut self.scratch,
-                exchange.version,
-                status,
-                exchange.is_head,
-                keep_alive,
-                exchange.cgi,
-                &date,
-            );
+            let Page { body_bytes: body, field_count } =
+                error_page(&mut self.scratch, Exchange { keep_alive, ..exchange }, status, &date);
             let page = (self.scratch.len() - before) as u64;
             let response = &mut self.cores[core].response;
             response.status = status;

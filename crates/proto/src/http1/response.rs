@@ -365,15 +365,7 @@ pub fn chunk_header(out: &mut Vec<u8>, len: usize) {
 
 /// Appends a complete answer of the server itself: plain text, the reason phrase as body (none for HEAD).
 /// A status that ends no exchange (1xx) or has no body (204, 304) becomes 500.
-pub fn error_page(
-    out: &mut Vec<u8>,
-    version: Version,
-    status: u16,
-    is_head: bool,
-    keep_alive: bool,
-    cgi: bool,
-    date: &[u8],
-) -> Page {
+pub fn error_page(out: &mut Vec<u8>, exchange: Exchange, status: u16, date: &[u8]) -> Page {
     let status = if matches!(status, 200..=203 | 205..=303 | 305..=999) { status } else { 500 };
     let mut digits = [b'0'; 3];
     for (place, divisor) in digits.iter_mut().zip([100, 10, 1]) {
@@ -381,7 +373,6 @@ pub fn error_page(
         *place += digit;
     }
     let page = reason(status).as_bytes();
-    let exchange = Exchange { version, is_head, keep_alive, cgi };
     let mut head = open(out, exchange, status, &digits, page);
     head.push(b"Content-Type", b"text/plain");
     let framed = head.end(Some(page.len() as u64), date);
@@ -633,7 +624,8 @@ mod tests {
     #[test]
     fn error_pages() {
         let mut out = b"before".to_vec();
-        error_page(&mut out, Version::Http11, 500, false, false, false, DATE);
+        let exchange = Exchange { version: Version::Http11, is_head: false, keep_alive: false, cgi: false };
+        error_page(&mut out, exchange, 500, DATE);
         let text = String::from_utf8(out).unwrap();
         assert_eq!(
             text,
@@ -642,7 +634,7 @@ mod tests {
         );
         let page = |status, is_head, keep_alive, cgi| {
             let mut out = Vec::new();
-            error_page(&mut out, Version::Http11, status, is_head, keep_alive, cgi, DATE);
+            error_page(&mut out, Exchange { is_head, keep_alive, cgi, ..exchange }, status, DATE);
             String::from_utf8(out).unwrap()
         };
         assert!(page(404, false, true, false).ends_with("GMT\r\n\r\nNot Found"), "kept alive");

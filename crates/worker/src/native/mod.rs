@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use greenloom_config::Settings;
 use greenloom_proto::http1::response::{
-    self as proto_response, BodyMode, CHUNK_END, FileFields, Page, chunk_header, error_page,
+    self as proto_response, BodyMode, CHUNK_END, Exchange, FileFields, Page, chunk_header, error_page,
 };
 use greenloom_sys::clock;
 use greenloom_sys::files::{self, Patience};
@@ -317,15 +317,8 @@ impl Worker {
         let keep_alive = exchange.keep_alive && !self.draining;
         let date = self.date();
         let mut page = Vec::new();
-        let Page { body_bytes: body, field_count } = error_page(
-            &mut page,
-            exchange.version,
-            status,
-            exchange.is_head,
-            keep_alive,
-            exchange.cgi,
-            &date,
-        );
+        let Page { body_bytes: body, field_count } =
+            error_page(&mut page, Exchange { keep_alive, ..exchange }, status, &date);
         native.response = Response {
             begun: true,
             complete: true,
