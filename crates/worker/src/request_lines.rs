@@ -16,20 +16,29 @@ const NOBODY_LISTENS: u16 = 499;
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(crate) struct Account {
+    /// Number of the app and requests started on it in this worker; `None`: no app was involved.
     pub(crate) app: Option<(u32, u64)>,
+    /// What the application has set with `uwsgi.set_logvar`.
     pub(crate) logvars: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Yields, suspends and blocking waits.
     pub(crate) switches: u64,
-    /// `None`: it needed none.
+    /// The core it ran on; `None`: it needed none.
     pub(crate) core: Option<u32>,
     /// When its work began, nanoseconds of the monotonic clock.
     pub(crate) taken_ns: u64,
     /// Its line is written even when they are off.
     pub(crate) log_always: bool,
+    /// The body is a file.
     pub(crate) sent_file: bool,
+    /// Why the request was ended before its time.
     pub(crate) cancelled: Option<Cancel>,
+    /// Its coroutine would not end and was given up.
     pub(crate) abandoned: bool,
+    /// The application has not made a whole response.
     pub(crate) failed: bool,
+    /// Receiving its body has failed.
     pub(crate) read_failed: bool,
+    /// Sending to the client has failed.
     pub(crate) write_failed: bool,
 }
 
@@ -94,8 +103,7 @@ impl Worker {
         let elapsed_us = self.reactor.now_ns().saturating_sub(request.began_ns) / 1000;
         let record = Record {
             request,
-            logvars: &account.logvars,
-            app: account.app,
+            account,
             total_requests,
             began_unix_us: clock::unix_us().saturating_sub(elapsed_us),
             elapsed_us,
@@ -104,14 +112,6 @@ impl Worker {
             body_bytes: response.body_bytes,
             header_count: response.field_count,
             header_bytes: response.header_bytes,
-            switches: account.switches,
-            core: account.core,
-            sent_file: account.sent_file,
-            cancelled: account.cancelled,
-            abandoned: account.abandoned,
-            failed: account.failed,
-            read_failed: account.read_failed,
-            write_failed: account.write_failed,
         };
         if account.log_always || self.request_log.wants(&record) {
             self.request_log.append(&mut self.log, &record);

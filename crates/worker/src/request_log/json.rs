@@ -70,7 +70,7 @@ pub(super) fn append(out: &mut Vec<u8>, line: &Line<'_>) {
         }
         push_key(out, "logvars");
         out.push(b'{');
-        let logvars = line.record.logvars;
+        let logvars = &line.record.account.logvars;
         let mut left_out = 0;
         for (name, value) in logvars {
             let before = out.len();

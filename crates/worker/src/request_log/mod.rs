@@ -28,6 +28,7 @@ use greenloom_sys::limits::host_name;
 use greenloom_sys::net::Peer;
 use greenloom_sys::process::{self, Pid};
 
+use crate::request_lines::Account;
 use crate::{Cancel, Request, Source, WorkerOptions};
 use dates::Dates;
 use template::Template;
@@ -40,14 +41,11 @@ const TEXT_BYTES: [usize; 9] = [2900, 1400, 700, 350, 170, 80, 40, 20, 0];
 
 /// What the log can say about one request.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(crate) struct Record<'a> {
     /// The request itself.
     pub(crate) request: &'a Request,
-    /// What the application has set with `uwsgi.set_logvar`.
-    pub(crate) logvars: &'a [(Vec<u8>, Vec<u8>)],
-    /// Number of the app and requests started on it in this worker; `None`: no app was involved.
-    pub(crate) app: Option<(u32, u64)>,
+    /// What its core, or its connection, has noted of it.
+    pub(crate) account: &'a Account,
     /// Number of the request in the whole instance.
     pub(crate) total_requests: u64,
     /// When the request began, in microseconds since the Unix epoch.
@@ -64,28 +62,13 @@ pub(crate) struct Record<'a> {
     pub(crate) header_count: u32,
     /// Bytes of the response's head, status line and final line end included.
     pub(crate) header_bytes: u64,
-    /// Yields, suspends and blocking waits of the request.
-    pub(crate) switches: u64,
-    /// The core the request ran on, if it needed one.
-    pub(crate) core: Option<u32>,
-    /// The body is a file.
-    pub(crate) sent_file: bool,
-    /// Why the request was ended before its time.
-    pub(crate) cancelled: Option<Cancel>,
-    /// Its coroutine would not end and was given up.
-    pub(crate) abandoned: bool,
-    /// The application has not made a whole response.
-    pub(crate) failed: bool,
-    /// Receiving its body has failed.
-    pub(crate) read_failed: bool,
-    /// Sending to the client has failed.
-    pub(crate) write_failed: bool,
 }
 
 impl Record<'_> {
     /// Whether the connection has failed the request.
     fn io_failed(&self) -> bool {
-        self.read_failed || self.write_failed || self.cancelled == Some(Cancel::ClientGone)
+        let account = self.account;
+        account.read_failed || account.write_failed || account.cancelled == Some(Cancel::ClientGone)
     }
 }
 
@@ -252,7 +235,7 @@ impl Conditions {
             || (self.of_4xx && record.status / 100 == 4)
             || (self.of_5xx && record.status / 100 == 5)
             || self.big.is_some_and(|bytes| record.body_bytes >= bytes)
-            || (self.sendfile && record.sent_file)
+            || (self.sendfile && record.account.sent_file)
             || (self.io_error && record.io_failed())
     }
 }

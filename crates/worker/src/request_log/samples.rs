@@ -2,6 +2,7 @@
 
 use super::dates::Dates;
 use super::{Line, Memory, Record, Scene};
+use crate::request_lines::Account;
 use crate::{Cancel, Request, Source};
 
 /// The variables whose texts stand in uWSGI's line, in its order.
@@ -109,10 +110,21 @@ impl Sample {
             request.vars.push(pair);
         }
         let small = |number: u32| u32::try_from(self.numbers).unwrap_or(u32::MAX).max(number);
+        let account = Account {
+            app: self.app,
+            logvars: self.logvars.clone(),
+            switches: self.numbers.max(1),
+            core: Some(small(0)),
+            sent_file: self.sent_file,
+            cancelled: self.cancelled,
+            abandoned: self.abandoned,
+            failed: self.failed,
+            write_failed: self.failed,
+            ..Account::default()
+        };
         let record = Record {
             request: &request,
-            logvars: &self.logvars,
-            app: self.app,
+            account: &account,
             total_requests: self.total_requests,
             began_unix_us: BEGAN_US,
             elapsed_us: self.elapsed_us,
@@ -121,14 +133,6 @@ impl Sample {
             body_bytes: self.body_bytes,
             header_count: small(1),
             header_bytes: self.numbers.max(45),
-            switches: self.numbers.max(1),
-            core: Some(small(0)),
-            sent_file: self.sent_file,
-            cancelled: self.cancelled,
-            abandoned: self.abandoned,
-            failed: self.failed,
-            read_failed: false,
-            write_failed: self.failed,
         };
         let mut dates = Dates::new(self.date.clone());
         let _ = dates.set(BEGAN_US / 1_000_000);

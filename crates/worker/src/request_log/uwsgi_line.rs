@@ -69,7 +69,7 @@ pub(super) fn append(out: &mut Vec<u8>, line: &Line<'_>) {
         push_decimal(out, record.elapsed_us / 1000);
         out.extend_from_slice(b" msecs");
     }
-    out.extend_from_slice(if record.sent_file { b" via sendfile() (" } else { b" (" });
+    out.extend_from_slice(if record.account.sent_file { b" via sendfile() (" } else { b" (" });
     push_text(out, request.protocol(), PROTOCOL_BYTES, b' ');
     out.push(b' ');
     push_decimal(out, u64::from(record.status));
@@ -78,18 +78,18 @@ pub(super) fn append(out: &mut Vec<u8>, line: &Line<'_>) {
     out.extend_from_slice(b" headers in ");
     push_decimal(out, record.header_bytes);
     out.extend_from_slice(b" bytes (");
-    push_decimal(out, record.switches);
+    push_decimal(out, record.account.switches);
     out.extend_from_slice(b" switches on core ");
-    match record.core {
+    match record.account.core {
         Some(core) => push_decimal(out, u64::from(core)),
         None => out.extend_from_slice(b"-1"),
     }
     out.push(b')');
-    if let Some(why) = record.cancelled {
+    if let Some(why) = record.account.cancelled {
         // Writing into memory cannot fail.
         let _ = write!(out, " [cancelled: {why}]");
     }
-    if record.abandoned {
+    if record.account.abandoned {
         out.extend_from_slice(b" [abandoned]");
     }
     out.push(b'\n');
@@ -97,7 +97,7 @@ pub(super) fn append(out: &mut Vec<u8>, line: &Line<'_>) {
 
 /// The app's number and its requests; both are -1 without an app.
 fn push_app(out: &mut Vec<u8>, record: &Record<'_>) {
-    match record.app {
+    match record.account.app {
         Some((app, requests)) => {
             out.extend_from_slice(b"|app: ");
             push_decimal(out, u64::from(app));

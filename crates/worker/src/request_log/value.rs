@@ -51,8 +51,10 @@ pub(super) fn of<'a>(variable: LogVariable, line: &'a Line<'_>, scratch: &'a mut
         LogVariable::Ftime => Value::Text(scene.dates.own()),
         LogVariable::Pid => Value::Number(u64::from(scene.pid)),
         LogVariable::Wid => Value::Number(u64::from(scene.worker)),
-        LogVariable::Core => record.core.map_or(Value::MinusOne, |core| Value::Number(u64::from(core))),
-        LogVariable::Switches => Value::Number(record.switches),
+        LogVariable::Core => {
+            record.account.core.map_or(Value::MinusOne, |core| Value::Number(u64::from(core)))
+        }
+        LogVariable::Switches => Value::Number(record.account.switches),
         LogVariable::Vars => Value::Number(u64::from(request.variables().0) * 2),
         LogVariable::Pktsize => Value::Number(request.variables().1),
         // Packets of others are refused, whatever they ask for.
@@ -62,12 +64,16 @@ pub(super) fn of<'a>(variable: LogVariable, line: &'a Line<'_>, scratch: &'a mut
         LogVariable::Vsz => Value::Number(memory.address_space),
         LogVariable::RssM => Value::Number(memory.resident >> 20),
         LogVariable::VszM => Value::Number(memory.address_space >> 20),
-        LogVariable::Werr => Value::Number(u64::from(record.write_failed)),
-        LogVariable::Rerr => Value::Number(u64::from(record.read_failed)),
-        LogVariable::Ioerr => Value::Number(u64::from(record.write_failed) + u64::from(record.read_failed)),
-        LogVariable::App => record.app.map_or(Value::MinusOne, |(app, _)| Value::Number(u64::from(app))),
+        LogVariable::Werr => Value::Number(u64::from(record.account.write_failed)),
+        LogVariable::Rerr => Value::Number(u64::from(record.account.read_failed)),
+        LogVariable::Ioerr => {
+            Value::Number(u64::from(record.account.write_failed) + u64::from(record.account.read_failed))
+        }
+        LogVariable::App => {
+            record.account.app.map_or(Value::MinusOne, |(app, _)| Value::Number(u64::from(app)))
+        }
         LogVariable::AppRequests => {
-            record.app.map_or(Value::MinusOne, |(_, requests)| Value::Number(requests))
+            record.account.app.map_or(Value::MinusOne, |(_, requests)| Value::Number(requests))
         }
         LogVariable::Requests => Value::Number(record.total_requests),
         LogVariable::WaitMicros => Value::Number(record.wait_us),
@@ -101,19 +107,19 @@ fn port<'a>(request: &Request, ports: &'a [Vec<u8>]) -> &'a [u8] {
 
 /// A variable that the application has set.
 pub(super) fn of_application<'a>(name: &[u8], record: &'a Record<'_>) -> Option<Value<'a>> {
-    record.logvars.iter().find(|(key, _)| key == name).map(|(_, value)| Value::Text(value))
+    record.account.logvars.iter().find(|(key, _)| key == name).map(|(_, value)| Value::Text(value))
 }
 
 /// How the request ended.
 pub(super) fn ended(record: &Record<'_>) -> &'static str {
-    match (record.cancelled, record.abandoned) {
+    match (record.account.cancelled, record.account.abandoned) {
         (Some(Cancel::ClientGone), false) => "client-gone",
         (Some(Cancel::ClientGone), true) => "client-gone-abandoned",
         (Some(Cancel::Deadline), false) => "deadline",
         (Some(Cancel::Deadline), true) => "deadline-abandoned",
         (Some(Cancel::Stop), false) => "stop",
         (Some(Cancel::Stop), true) => "stop-abandoned",
-        (None, _) if record.failed => "failed",
+        (None, _) if record.account.failed => "failed",
         (None, _) => "complete",
     }
 }
