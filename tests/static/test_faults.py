@@ -423,16 +423,6 @@ class TestDisk:
 
 
 class TestWorkersThatLeave:
-    @pytest.fixture(params=["native", "python"])
-    def start(self, request, fresh, fresh_native, root):
-        def start(*options, **how):
-            options = ("--check-static", str(root), *options)
-            if request.param == "native":
-                return fresh_native(*options, **how)
-            return fresh("hello", "--async", "4", *options, **how)
-
-        return start
-
     def test_reload_during_a_download(self, start):
         server = start()
         (old,) = server.workers()

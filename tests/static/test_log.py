@@ -48,19 +48,6 @@ def ask(server, name):
     return answer
 
 
-@pytest.fixture(params=["native", "python"])
-def start(request, fresh, fresh_native, root):
-    """A server of files, without and with an application (which says hello to everything)."""
-
-    def start(*options, **how):
-        options = ("--check-static", str(root), *options)
-        if request.param == "native":
-            return fresh_native(*options, **how)
-        return fresh("hello", "--async", "4", *options, **how)
-
-    return start
-
-
 class TestLines:
     @pytest.mark.parametrize("name", REQUESTS)
     def test_of_uwsgis_form(self, fresh_native, root, name):
